@@ -1,0 +1,1 @@
+"""Tutorial notebooks and cohort recipes; installed as tabular_trainers.notebooks."""

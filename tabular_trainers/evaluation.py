@@ -1,0 +1,404 @@
+"""Evaluate feature sets x models on saved folds: tune inside the training part, score the held out."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tabular_trainers.cohort import AnalysisSet, Cohort
+from tabular_trainers.errors import DataError, SchemaError, listing, unknown_name
+from tabular_trainers.parallel import Task, map_tasks
+
+DEFAULT_TRIALS = 8  # a model tuned by trials; measured: a full run stays within minutes on two cores
+SELECTED = "selected"
+HEADLINE = {"survival": "harrell_c", "classification": "auroc"}
+GRID_POINTS = 50
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out predictions of every feature set and model, and how good they are.
+
+    Attributes
+    ----------
+    analysis : AnalysisSet
+        Patients, columns and outcome that were evaluated.
+    models : tuple of str
+    folds, predictions, survival, metrics, calibration, kaplan_meier, trials : DataFrame
+        Tables as in ``data_schemas``.
+    horizons : tuple of float
+        In the unit of the endpoint; empty for classification.
+    tau : float or None
+        Largest horizon: the end of Uno's C and of the integrated Brier score.
+    headline_draws : dict
+        (feature_set, model) -> (n_resamples,) bootstrap draws of the headline measure, from the
+        same resamples, so that differences are paired.
+    primary : dict or None
+        The comparison named before the run: ``feature_set, model, baseline_feature_set,
+        baseline_model, metric``; None when there is no baseline to compare with.
+    seed, n_trials, tuning_seconds, n_resamples
+        As given to `evaluate`.
+    """
+
+    analysis: AnalysisSet
+    models: tuple
+    folds: pd.DataFrame
+    predictions: pd.DataFrame
+    survival: pd.DataFrame
+    metrics: pd.DataFrame
+    calibration: pd.DataFrame
+    kaplan_meier: pd.DataFrame
+    trials: pd.DataFrame
+    horizons: tuple
+    tau: float | None
+    headline_draws: dict
+    primary: dict | None
+    seed: int
+    n_trials: int
+    tuning_seconds: float | None
+    n_resamples: int
+
+    @property
+    def task(self):
+        """Survival or classification."""
+        return self.analysis.endpoint.kind
+
+    @property
+    def feature_sets(self):
+        """Names of the feature sets, clinical first."""
+        return tuple(self.analysis.feature_sets)
+
+    @property
+    def baseline(self):
+        """Name of the feature set that others are compared with, or None."""
+        return self.analysis.baseline
+
+    @property
+    def full(self):
+        """Name of the feature set with all blocks."""
+        return self.analysis.full
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a fold needs, settled before any model is fitted."""
+
+    analysis: AnalysisSet
+    models: tuple
+    folds: pd.DataFrame
+    times: np.ndarray  # (n_times,) at which survival is predicted; empty for classification
+    horizons: tuple
+    seed: int
+    n_trials: int
+    tuning_seconds: float | None
+
+    @property
+    def task(self):
+        """Survival or classification."""
+        return self.analysis.endpoint.kind
+
+    def positions(self, repeat, fold):
+        """Return the rows of the training and of the test patients of one fold."""
+        rows = self.folds[(self.folds["repeat"] == repeat) & (self.folds["fold"] == fold)]
+        parts = (rows.loc[rows["part"] == part, "patient_id"] for part in ("train", "test"))
+        return tuple(np.sort(self.analysis.patient_id.get_indexer(part)) for part in parts)
+
+    def fold_seed(self, repeat, fold):
+        """Give a fold its own seed, the same for all feature sets and models."""
+        return int(np.random.SeedSequence([self.seed, repeat, fold]).generate_state(1)[0] // 2)
+
+
+def evaluate(
+    cohort,
+    endpoint=None,
+    feature_sets=None,
+    models=None,
+    folds=5,
+    n_trials=DEFAULT_TRIALS,
+    seed=0,
+    n_jobs=1,
+    *,
+    n_repeats=1,
+    tuning_seconds=None,
+    n_resamples=500,
+    store=None,
+    progress=None,
+):
+    """Fit every feature set x model in every fold and measure it on the patients held out.
+
+    Preprocessing, reduction and tuning happen inside the training part of each fold. No measure
+    compares patients of different folds.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    endpoint : str, optional
+        May be left out when the cohort has one.
+    feature_sets : sequence of str, optional
+        Blocks joined by ``+``. Default: clinical; each other block alone; clinical + each; all.
+    models : sequence of str, optional
+        Names in ``MODELS[kind of the endpoint]``; default: all of them.
+    folds : int, path or DataFrame, default 5
+        Number of folds, or published folds: a folder of ``splits_k.csv`` with columns train and
+        val, a ``folds.parquet``, or a table with patient_id, repeat, fold, part.
+    n_trials : int, default 8
+        Sets of hyper-parameters tried in each training part, for models tuned by trials.
+    seed : int, default 0
+    n_jobs : int, default 1
+        Processes; does not change any result.
+    n_repeats : int, default 1
+        Repeats of the folds, where their number was given.
+    tuning_seconds : float, optional
+        Stop trying after this many seconds a model and fold. Results then depend on the machine.
+    n_resamples : int, default 500
+        Bootstrap resamples of all intervals.
+    store : path, optional
+        Folder that keeps finished folds; whole results found there are used again.
+    progress : callable, optional
+        Called with a key after each fitted feature set x model x fold.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    SchemaError
+        Unknown endpoint, block or model, or a fold table that breaks its contract.
+    DataError
+        The patients cannot answer the question: too few events for the folds, one site with over
+        half of the events, a model that does not take entry times.
+    """
+    plan = make_plan(
+        cohort,
+        endpoint,
+        feature_sets,
+        models,
+        folds,
+        n_trials=n_trials,
+        seed=seed,
+        n_repeats=n_repeats,
+        tuning_seconds=tuning_seconds,
+    )
+    return evaluate_plan(plan, n_jobs, n_resamples, store, progress)
+
+
+def make_plan(
+    cohort: Cohort,
+    endpoint=None,
+    feature_sets=None,
+    models=None,
+    folds=5,
+    *,
+    n_trials=DEFAULT_TRIALS,
+    seed=0,
+    n_repeats=1,
+    tuning_seconds=None,
+):
+    """Settle patients, models, folds and horizons, and refuse what cannot work, before any fit."""
+    from tabular_trainers import folds as folding
+    from tabular_trainers import metrics
+
+    analysis = cohort.analysis_set(endpoint, feature_sets)
+    models = _check_models(models, analysis.endpoint)
+    if isinstance(folds, pd.DataFrame):
+        table = folds
+    elif isinstance(folds, str | Path):
+        table = folding.read_folds(folds, analysis.patient_id)
+    else:
+        table = folding.make_folds(
+            analysis.y, analysis.patient_id, analysis.site, folds, n_repeats, seed
+        )
+    analysis = _keep_patients_in_folds(analysis, table)
+    table = table[table["patient_id"].isin(analysis.patient_id)].reset_index(drop=True)
+    horizons, times = (), np.empty(0)
+    if analysis.endpoint.kind == "survival":
+        horizons = metrics.default_horizons(
+            analysis.y,
+            analysis.endpoint.unit,
+            test_fold(table, analysis.patient_id),
+            analysis.endpoint.horizons,
+        )
+        tau = max(horizons)
+        times = np.unique([*horizons, *np.linspace(tau / GRID_POINTS, tau, GRID_POINTS)])
+    return Plan(analysis, models, table, times, horizons, seed, n_trials, tuning_seconds)
+
+
+def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
+    """Carry out a plan; `evaluate` makes the plan and calls this."""
+    from tabular_trainers import description, metrics
+
+    tasks = [
+        Task(f"fold-{feature_set}-{model}-{repeat}-{fold}", (feature_set, model, repeat, fold))
+        for repeat, fold in fold_numbers(plan.folds)
+        for feature_set in plan.analysis.feature_sets
+        for model in plan.models
+    ]
+    results = map_tasks(fit_fold, tasks, plan, n_jobs, store, progress)
+    trials = _join(results, "trials")
+    predictions, survival = _join(results, "predictions"), _join(results, "survival")
+    if len(plan.models) > 1:
+        best = _selected_models(trials, plan.models)
+        predictions = _add_selected(predictions, best)
+        survival = _add_selected(survival, best)
+    analysis = plan.analysis
+    scored, draws = metrics.score(
+        analysis.endpoint.kind,
+        analysis.y,
+        analysis.patient_id,
+        plan.folds,
+        predictions,
+        survival,
+        site=analysis.site,
+        horizons=plan.horizons,
+        n_resamples=n_resamples,
+        seed=plan.seed,
+    )
+    arguments = (analysis.y, analysis.patient_id, plan.folds, predictions)
+    return Evaluation(
+        analysis=analysis,
+        models=plan.models,
+        folds=plan.folds,
+        predictions=predictions,
+        survival=survival,
+        metrics=scored,
+        calibration=description.calibration(
+            plan.task, analysis.y, analysis.patient_id, predictions, survival, plan.horizons
+        ),
+        kaplan_meier=description.kaplan_meier_curves(plan.task, *arguments),
+        trials=trials,
+        horizons=plan.horizons,
+        tau=max(plan.horizons) if plan.horizons else None,
+        headline_draws=draws,
+        primary=_primary(plan),
+        seed=plan.seed,
+        n_trials=plan.n_trials,
+        tuning_seconds=plan.tuning_seconds,
+        n_resamples=n_resamples,
+    )
+
+
+def fit_fold(plan, feature_set, model, repeat, fold):
+    """Tune and fit one model on the training part of a fold and predict the patients held out."""
+    from tabular_trainers.models import MODELS, predict_risk, predict_survival
+    from tabular_trainers.tuning import tune
+
+    analysis, spec = plan.analysis, MODELS[plan.task][model]
+    train, test = plan.positions(repeat, fold)
+    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    tuned = tune(
+        model,
+        plan.task,
+        X.iloc[train],
+        analysis.y[train],
+        site=None if analysis.site is None else analysis.site[train],
+        categorical=analysis.categorical,
+        reduce=analysis.reduce,
+        n_trials=plan.n_trials,
+        seed=plan.fold_seed(repeat, fold),
+        seconds=plan.tuning_seconds,
+    )
+    where = {"repeat": repeat, "fold": fold, "feature_set": feature_set, "model": model}
+    risk = predict_risk(tuned.pipeline, spec, X.iloc[test])
+    predictions = pd.DataFrame({"patient_id": X.index[test], **where, "risk": risk})
+    tables = {"predictions": predictions, "trials": tuned.trials.assign(**where)}
+    if len(plan.times):
+        curves = predict_survival(tuned.pipeline, spec, X.iloc[test], plan.times)
+        tables["survival"] = pd.DataFrame(
+            {
+                "patient_id": np.repeat(X.index[test].to_numpy(), len(plan.times)),
+                **where,
+                "time": np.tile(plan.times, len(test)),
+                "survival": curves.ravel(),
+            }
+        )
+    return tables
+
+
+def fold_numbers(folds):
+    """List the (repeat, fold) pairs of a fold table in order."""
+    pairs = folds[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"])
+    return [(int(repeat), int(fold)) for repeat, fold in pairs.itertuples(index=False)]
+
+
+def test_fold(folds, patient_id, repeat=0):
+    """Return the fold in which each patient is held out, (n_patients,), in one repeat."""
+    rows = folds[(folds["part"] == "test") & (folds["repeat"] == repeat)]
+    return rows.set_index("patient_id")["fold"].reindex(patient_id).to_numpy()
+
+
+def _check_models(models, endpoint):
+    from tabular_trainers.models import MODELS
+
+    known = MODELS[endpoint.kind]
+    models = tuple(dict.fromkeys(models or known))
+    for name in models:
+        if name not in known:
+            raise SchemaError(unknown_name(f"model for {endpoint.kind}", name, known))
+    refusing = [name for name in models if endpoint.has_entry and not known[name].supports_entry]
+    if refusing:
+        able = [name for name, spec in known.items() if spec.supports_entry]
+        advice = f"Choose from: {listing(able)}." if able else "No model takes them yet."
+        raise DataError(
+            f"endpoint {endpoint.name} has entry times (left truncation), which "
+            f"{listing(refusing)} cannot take. {advice}"
+        )
+    return models
+
+
+def _keep_patients_in_folds(analysis, folds):
+    held_out = folds.loc[folds["part"] == "test", "patient_id"]
+    keep = analysis.patient_id.isin(held_out)
+    if keep.all():
+        return analysis
+    step = {
+        "step": len(analysis.flow),
+        "description": "in no test fold of the given folds",
+        "n_dropped": int((~keep).sum()),
+        "n_patients": int(keep.sum()),
+    }
+    return dataclasses.replace(
+        analysis,
+        patient_id=analysis.patient_id[keep],
+        X=analysis.X[keep],
+        y=analysis.y[keep],
+        site=None if analysis.site is None else analysis.site[keep],
+        flow=pd.concat([analysis.flow, pd.DataFrame([step])], ignore_index=True),
+    )
+
+
+def _join(results, name):
+    frames = [result[name] for result in results if name in result]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def _selected_models(trials, models):
+    """Pick, in each fold and feature set, the model with the best value inside the training part."""
+    chosen = trials[trials["chosen"]].copy()
+    chosen["order"] = chosen["model"].map({name: i for i, name in enumerate(models)})
+    keys = ["repeat", "fold", "feature_set"]
+    best = chosen.sort_values(["value", "order"], ascending=[False, True]).drop_duplicates(keys)
+    return best[[*keys, "model"]]
+
+
+def _add_selected(table, best):
+    if table is None:
+        return None
+    picked = table.merge(best, on=["repeat", "fold", "feature_set", "model"])
+    return pd.concat([table, picked.assign(model=SELECTED)], ignore_index=True)
+
+
+def _primary(plan):
+    analysis = plan.analysis
+    if analysis.baseline is None or analysis.full == analysis.baseline:
+        return None
+    model = SELECTED if len(plan.models) > 1 else plan.models[0]
+    return {
+        "feature_set": analysis.full,
+        "model": model,
+        "baseline_feature_set": analysis.baseline,
+        "baseline_model": model,
+        "metric": HEADLINE[plan.task],
+    }
