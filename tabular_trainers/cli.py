@@ -1,0 +1,353 @@
+"""The commands: from a table to a report, and everything on the way there."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tabular_trainers
+from tabular_trainers.cli_terminal import (
+    RESUME,
+    Commands,
+    align,
+    fail,
+    note,
+    progress,
+    split_names,
+)
+from tabular_trainers.errors import count
+
+# Plain help: rich's panels cost a quarter of the time of `--help` and break messages at 80 columns.
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+CohortFile = Annotated[Path, typer.Argument(metavar="COHORT", help="The cohort.toml.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder in which the cohort's tables lie. Default: beside the cohort.toml.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: one a processor."),
+]
+
+
+def main():
+    """Run the command line."""
+    app(prog_name="tabular-trainers")
+
+
+def _version(wanted: bool):
+    if wanted:
+        typer.echo(f"tabular-trainers {tabular_trainers.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+):
+    """Ask whether a modality tells more about outcome than what the clinic already knows.
+
+    From a clinical table and pre-extracted features to a report with leak-free folds, intervals,
+    a clinical baseline and explanations. Start with: tabular-trainers demo
+    """
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder to write.")] = Path(
+        "demo-run"
+    ),
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+):
+    """Try everything on the embedded patients: needs no data.
+
+    198 breast-cancer patients, clinical columns and 76 genes, time to distant metastasis.
+    """
+    from tabular_trainers.demo import demo_cohort
+
+    _run(ctx, demo_cohort(), out=out, n_jobs=jobs, overwrite=overwrite)
+
+
+@app.command()
+def init(
+    clinical: Annotated[
+        Path, typer.Argument(metavar="CLINICAL", help="Table with one row a patient.")
+    ],
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=TABLE", help="A table for each further block."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")] = Path(
+        "cohort.toml"
+    ),
+    overwrite: Overwrite = False,
+):
+    """Look at tables and propose a cohort.toml.
+
+    What cannot be decided from the tables is left as FILL_IN.
+    """
+    from tabular_trainers import proposal
+
+    if out.exists() and not overwrite:
+        fail(f"{out} exists already. Name another file with -o, or add --overwrite.")
+    blocks = {}
+    for text in tables or ():
+        name, equals, table = text.partition("=")
+        if not (name and equals and table):
+            fail(f"{text!r}: expected NAME=TABLE, as in pathology=embeddings.parquet.")
+        if name in blocks:
+            fail(f"block {name!r} is named twice.")
+        blocks[name] = table
+    text = proposal.propose(clinical, blocks)
+    _write_text(out, text)
+    open_questions = len(re.findall(r'"FILL_IN', text))
+    if open_questions:
+        typer.echo(f"{out}: {count(open_questions, 'place')} to fill in, marked FILL_IN.")
+    else:
+        typer.echo(f"{out}: read it, and correct what was guessed wrong.")
+    typer.echo(f"Next: tabular-trainers validate {_quoted(out)}")
+
+
+@app.command()
+def validate(cohort: CohortFile, data: Data = None):
+    """Check a cohort, every problem at once.
+
+    Prints patients, events and the overlap of blocks, and warns of columns that may give the
+    outcome away.
+    """
+    from tabular_trainers import proposal
+    from tabular_trainers.cohort import load_cohort
+
+    loaded = load_cohort(cohort, data)
+    for text in loaded.notes:
+        note(text)
+    for text in proposal.check(loaded):
+        note(text)
+    endpoint = next(iter(loaded.endpoints))
+    place = f" --data {_quoted(data)}" if data else ""
+    named = f" --endpoint {endpoint}" if len(loaded.endpoints) > 1 else ""
+    typer.echo(f"Next: tabular-trainers run {_quoted(cohort)}{named}{place}")
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    cohort: CohortFile,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to predict. May be left out when there is one."),
+    ] = None,
+    feature_sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Blocks joined by +, separated by commas: clinical,clinical+pathology. Default: "
+            "clinical; each other block alone; clinical with each; all.",
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Separated by commas: cox,rsf. Default: all."),
+    ] = None,
+    folds: Annotated[
+        str,
+        typer.Option(
+            metavar="N|FOLDER|FILE",
+            help="Number of folds, a folder of splits_k.csv, or a folds.parquet.",
+        ),
+    ] = "5",
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Sets of hyper-parameters tried in each fold."),
+    ] = None,
+    tuning_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0,
+            help="Stop tuning after S seconds a model and fold; results then vary by machine.",
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to write.")] = None,
+    jobs: Jobs = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of folds, tuning and resampling.")
+    ] = 0,
+    overwrite: Overwrite = False,
+):
+    """Evaluate feature sets and models, and write a report.
+
+    Every model is tuned inside the training part of each fold and measured on the patients held
+    out. The run folder holds tables, figures, models and report.html.
+    """
+    from tabular_trainers.cohort import load_cohort
+
+    loaded = load_cohort(cohort, data)
+    for text in loaded.notes:
+        note(text)
+    settings = {} if trials is None else {"n_trials": trials}
+    _run(
+        ctx,
+        loaded,
+        endpoint=endpoint,
+        feature_sets=split_names(feature_sets),
+        models=split_names(models),
+        folds=int(folds) if re.fullmatch(r"-?\d+", folds) else folds,
+        tuning_seconds=tuning_seconds,
+        out=out,
+        n_jobs=jobs,
+        seed=seed,
+        overwrite=overwrite,
+        **settings,
+    )
+
+
+@app.command()
+def report(run_folder: RunFolder):
+    """Write the report of a finished run once more."""
+    from tabular_trainers.report import write_report
+
+    typer.echo(write_report(run_folder))
+
+
+@app.command()
+def predict(
+    run_folder: RunFolder,
+    cohort: CohortFile,
+    data: Data = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Table to write: .csv or .parquet.")
+    ] = Path("predictions.csv"),
+    overwrite: Overwrite = False,
+):
+    """Score new patients with the primary model of a run.
+
+    That model was named before any model was scored; it is never the best scorer.
+    """
+    from tabular_trainers import runs
+
+    if out.exists() and not overwrite:
+        fail(f"{out} exists already. Name another file with --out, or add --overwrite.")
+    typer.echo(runs.predict(run_folder, cohort, data=data, out=out))
+
+
+@app.command()
+def schema(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A table.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the schema file itself.")] = False,
+):
+    """List the tables of a run, or the columns of one."""
+    from json import dumps
+
+    from tabular_trainers.schema import load_schema, schema_names
+
+    if name is None:
+        rows = [(known, load_schema(known)["description"]) for known in schema_names()]
+        typer.echo(align(rows, indent=""))
+        return
+    found = load_schema(name)
+    if json:
+        typer.echo(dumps(found, indent=2))
+        return
+    typer.echo(f"{found['name']} (version {found['version']}): {found['description']}")
+    rows = [
+        (field["name"], field["type"], field.get("unit"), field["description"])
+        for field in found["fields"]
+    ]
+    typer.echo(align(rows))
+
+
+@app.command()
+def notebook(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="As --list shows.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the notebooks.")] = False,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="KEY=VALUE", help="Set a parameter; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Executed copy. Default: NAME.ipynb."),
+    ] = None,
+    copy: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Copy the notebook instead, to edit it.")
+    ] = None,
+    overwrite: Overwrite = False,
+):
+    """List, execute or copy the tutorial notebooks.
+
+    A notebook is executed with the Python that runs this command, and its copy is written when it
+    is whole.
+    """
+    from tabular_trainers import notebook_run
+
+    if list_all:
+        typer.echo(align(list(notebook_run.notebook_titles().items()), indent=""))
+        return
+    if name is None:
+        fail("name a notebook, or list them with: tabular-trainers notebook --list")
+    if copy is not None:
+        if parameter or out:
+            fail("--copy only copies: leave out -p and -o.")
+        typer.echo(notebook_run.copy_notebook(name, copy, overwrite))
+        return
+    source = notebook_run.find_notebook(name)
+    out = out or Path(f"{notebook_run.notebook_name(source)}.ipynb")
+    ctx.meta[RESUME] = f"The cells that ran are in {notebook_run.partial_name(out)}."
+    try:
+        with progress(source.stem) as tell:
+            typer.echo(
+                notebook_run.execute_notebook(name, out, parameter or (), overwrite, progress=tell)
+            )
+    except notebook_run.CellError as error:
+        fail(error, code=1)
+
+
+def _run(ctx, cohort, **settings):
+    from tabular_trainers import runs
+
+    ctx.meta[RESUME] = (
+        "Run the same command again to go on: folds that were finished are kept and used again."
+    )
+    with progress("run") as tell:
+        folder = runs.run(cohort, progress=tell, **settings)
+    typer.echo(f"Report: {folder / 'report.html'}")
+    typer.echo(folder)
+
+
+def _write_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    partial.replace(path)
+
+
+def _quoted(path):
+    text = str(path)
+    return f'"{text}"' if " " in text else text
