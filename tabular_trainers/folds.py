@@ -1,0 +1,432 @@
+"""Make, read and describe folds: a patient, and a site where it is known, is in one part only."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tabular_trainers.errors import DataError, SchemaError, count, labels, listing
+from tabular_trainers.outcome import label_array, survival_arrays
+
+_SHUFFLES = 20  # tried at each coarseness of the strata before they are made coarser
+
+
+def make_folds(y, patient_id, site=None, n_splits=5, n_repeats=1, seed=0):
+    """Assign patients to folds, balanced on outcome, with each site in one part.
+
+    Survival folds are balanced on event x quartile of time, classification folds on the label.
+    Quartiles are merged where a fold would be left without a comparable pair.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_patients,)
+        Survival (structured ``event``, ``time``) or classification labels 0 and 1.
+    patient_id : array-like of shape (n_patients,)
+    site : array-like of shape (n_patients,), default=None
+        Hospital of each patient. A patient whose site is missing counts as a site of its own.
+        With fewer sites than folds one site is left out at a time.
+    n_splits : int, default=5
+    n_repeats : int, default=1
+    seed : int, default=0
+
+    Returns
+    -------
+    DataFrame
+        Schema ``folds``; ``.attrs["note"]`` says in words how the folds were made.
+
+    Raises
+    ------
+    DataError
+        If there are fewer events (classification: patients of a class) than folds, one site holds
+        over half of the events, or no split leaves a comparable pair in every test fold.
+    """
+    patient_id = pd.Index(patient_id).astype(str)
+    event = _events(y)
+    n_splits, n_repeats = int(n_splits), int(n_repeats)
+    if n_splits < 2 or n_repeats < 1:
+        raise DataError(
+            f"folds: {n_splits} folds, {n_repeats} repeats; expected at least 2 folds and 1 repeat."
+        )
+    _enough_events(y, event, n_splits)
+    groups, note = None, "patients assigned at random"
+    if site is not None:
+        groups, n_sites, n_unknown = _sites(site)
+        _no_dominant_site(groups, site, event)
+        note = "sites kept whole"
+        if n_sites < n_splits:
+            note = f"{n_sites} sites, fewer than {n_splits} folds: one site left out at a time"
+            n_splits = n_sites
+        if n_unknown:
+            note += f"; {count(n_unknown, 'patient')} of unknown site, each counted as its own site"
+    parts = []
+    for repeat in range(n_repeats):
+        splits, coarseness = _split(y, event, groups, n_splits, [seed, repeat])
+        if splits is None:
+            raise DataError(_no_split(groups, n_splits, event))
+        parts += [_part(patient_id, repeat, fold, test) for fold, test in enumerate(splits)]
+    folds = pd.concat(parts, ignore_index=True)
+    balance = "label" if _is_classification(y) else _BALANCE[coarseness]
+    folds.attrs["note"] = f"{n_splits} folds, {note}, balanced on {balance}" + (
+        f", {n_repeats} repeats" if n_repeats > 1 else ""
+    )
+    return folds
+
+
+def inner_folds(y, site=None, n_splits=3, seed=0):
+    """Split a training part for tuning, early stopping or out-of-fold risks, keeping sites.
+
+    Where the sites of a training part cannot be split so that every test part has a comparable
+    pair, fewer parts are tried, and at last patients are split regardless of site: an inner split
+    only ranks settings, and the outer test fold stays untouched.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_patients,)
+        Outcome of the training part.
+    site : array-like of shape (n_patients,), default=None
+    n_splits : int, default=3
+    seed : int, default=0
+
+    Returns
+    -------
+    list of (train, test)
+        Positions in ``y``.
+
+    Raises
+    ------
+    DataError
+        If the training part has fewer than two events, or no split leaves a comparable pair.
+    """
+    event = _events(y)
+    groups = None
+    if site is not None:
+        groups, n_sites, _ = _sites(site)
+        if n_sites < 2:
+            groups = None
+    most = min(n_splits, int(event.sum()))
+    for kept in (groups, None) if groups is not None else (None,):
+        limit = most if kept is None else min(most, len(np.unique(kept)))
+        for parts in range(limit, 1, -1):
+            splits, _ = _split(y, event, kept, parts, [seed])
+            if splits is not None:
+                return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in splits]
+    raise DataError(
+        f"training part of {count(len(event), 'patient')} with {count(int(event.sum()), 'event')}: "
+        "it cannot be split for tuning. Use fewer folds, or an endpoint with more events."
+    )
+
+
+def read_folds(path, patient_id):
+    """Read published folds.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Folder of ``splits_0.csv, splits_1.csv, ...`` with columns ``train`` and ``val`` that hold
+        patient ids, or a ``folds.parquet`` of an earlier run.
+    patient_id : array-like of shape (n_patients,)
+        Patients of the analysis; ids are compared as text, exactly.
+
+    Returns
+    -------
+    DataFrame
+        Schema ``folds``, of these patients only. Where a patient is tested in two splits, every
+        split becomes a repeat. ``.attrs["note"]`` counts patients that are in no fold, and ids
+        that are not in the analysis.
+
+    Raises
+    ------
+    SchemaError
+        If a file is missing or breaks its contract, or a patient is in both parts of a fold.
+    DataError
+        If no patient of a fold is in the analysis.
+    """
+    path = Path(os.fspath(path))
+    patient_id = pd.Index(patient_id).astype(str)
+    if path.is_dir():
+        folds = _read_split_files(path)
+    elif path.suffix == ".parquet":
+        folds = _read_parquet(path)
+    else:
+        raise SchemaError(
+            f"{path}: expected a number of folds, a folder of splits_0.csv, splits_1.csv, ... "
+            "with the columns train and val, or a folds.parquet of an earlier run."
+        )
+    known = folds["patient_id"].isin(patient_id)
+    n_unknown = folds.loc[~known, "patient_id"].nunique()
+    n_folds = folds.groupby(["repeat", "fold"]).ngroups
+    folds = folds[known].reset_index(drop=True)
+    parts = folds.groupby(["repeat", "fold"])["part"].nunique()
+    if len(parts) < n_folds or (parts < 2).any():
+        raise DataError(
+            f"{path}: a fold has no train or no test patient in the analysis of "
+            f"{count(len(patient_id), 'patient')}; ids are compared as text, exactly."
+        )
+    tested = folds.loc[folds["part"] == "test", "patient_id"]
+    n_never = len(patient_id) - tested.nunique()
+    note = f"{n_folds} folds read from {path.name}"
+    if n_never:
+        note += f"; {count(n_never, 'patient')} of the analysis in no test fold"
+    if n_unknown:
+        note += f"; {count(n_unknown, 'id')} of the folds not in the analysis"
+    folds.attrs["note"] = note
+    return folds
+
+
+def check_folds(folds, y, patient_id):
+    """Refuse folds in which a test part cannot be measured or a training part cannot be fitted.
+
+    Raises
+    ------
+    DataError
+        If a test part has no comparable pair (classification: only one class), or a training part
+        has fewer than two events.
+    """
+    event = _events(y)
+    position = pd.Series(np.arange(len(event)), index=pd.Index(patient_id).astype(str))
+    bad = []
+    for (repeat, fold), rows in folds.groupby(["repeat", "fold"], sort=True):
+        test = rows["part"].to_numpy() == "test"
+        at = position.loc[rows["patient_id"]].to_numpy()
+        if not _has_pair(y, at[test]) or event[at[~test]].sum() < 2:
+            bad.append(f"repeat {repeat} fold {fold}")
+    if bad:
+        raise DataError(
+            f"folds: {listing(bad)}: expected a comparable pair (an event and a patient still under "
+            "observation) in each test part and two events in each training part. "
+            "Use fewer folds: --folds."
+        )
+
+
+def fold_summary(folds, y, patient_id, site=None):
+    """Count patients, events and sites of each fold.
+
+    Returns
+    -------
+    DataFrame
+        One row a fold: repeat, fold, n_train, n_test, events_train, events_test, sites_test
+        (sites in the test part), shared_sites (those of them that are also in the training part).
+        Sites are missing values where the cohort has none.
+    """
+    event = pd.Series(_events(y), index=pd.Index(patient_id).astype(str))
+    groups = None
+    if site is not None:
+        groups = pd.Series(_sites(site)[0], index=event.index)
+    found = []
+    for (repeat, fold), rows in folds.groupby(["repeat", "fold"], sort=True):
+        ids = {part: rows.loc[rows["part"] == part, "patient_id"] for part in ("train", "test")}
+        row = {"repeat": repeat, "fold": fold}
+        row |= {f"n_{part}": len(of) for part, of in ids.items()}
+        row |= {f"events_{part}": int(event.loc[of].sum()) for part, of in ids.items()}
+        row |= {"sites_test": pd.NA, "shared_sites": pd.NA}
+        if groups is not None:
+            train, test = (set(groups.loc[ids[part]]) for part in ("train", "test"))
+            row |= {"sites_test": len(test), "shared_sites": len(test & train)}
+        found.append(row)
+    return pd.DataFrame(found).astype("Int64")
+
+
+_BALANCE = {
+    4: "event and quartile of time",
+    2: "event and half of time",
+    1: "event",
+    0: "nothing (too few patients with or without the event)",
+}
+
+
+def _is_classification(y):
+    return np.asarray(y).dtype.names is None
+
+
+def _events(y):
+    return label_array(y) if _is_classification(y) else survival_arrays(y)[1]
+
+
+def _enough_events(y, event, n_splits):
+    n_events = int(event.sum())
+    fewest, what = n_events, "event"
+    if _is_classification(y):
+        fewest = min(n_events, len(event) - n_events)
+        what = "patient in the smaller class"
+    if fewest < n_splits:
+        way_out = f"Use fewer folds (--folds {fewest})" if fewest >= 2 else "Use another endpoint"
+        plural = "patients in the smaller class" if _is_classification(y) else None
+        raise DataError(
+            f"folds: {count(fewest, what, plural)} among {count(len(event), 'patient')}, fewer than "
+            f"{n_splits} folds; expected at least one in every fold. {way_out}."
+        )
+
+
+def _sites(site):
+    """Number the sites; a missing one is a site of its own. Also count sites and the missing."""
+    site = pd.Series(np.asarray(site, dtype=object))
+    unknown = site.isna().to_numpy()
+    groups = pd.factorize(site.astype(str).where(~unknown), sort=True)[0].astype(np.int64)
+    groups[unknown] = groups.max(initial=-1) + 1 + np.arange(unknown.sum())
+    return groups, len(np.unique(groups)), int(unknown.sum())
+
+
+def _no_dominant_site(groups, site, event):
+    events = np.bincount(groups, weights=event)
+    most = int(events.argmax())
+    if events[most] * 2 > event.sum():
+        name = labels([np.asarray(site, dtype=object)[np.flatnonzero(groups == most)[0]]])
+        raise DataError(
+            f"folds: site {name} holds {int(events[most])} of {int(event.sum())} events, over half; "
+            "folds that keep sites whole would be decided by it. Give folds of your own "
+            "(--folds FOLDER or --folds folds.parquet), or leave site out of cohort.toml."
+        )
+
+
+def _no_split(groups, n_splits, event):
+    what = "patients" if groups is None else f"{len(np.unique(groups))} sites"
+    return (
+        f"folds: {what} with {count(int(event.sum()), 'event')} cannot be split in {n_splits} folds "
+        "that each hold an event and a patient still under observation. Use fewer folds: --folds."
+    )
+
+
+def _split(y, event, groups, n_splits, seed):
+    """Find a split with a comparable pair in each test part: masks of the test parts, or None."""
+    for coarseness in _coarsenings(y, event, n_splits):
+        strata = _balance_strata(y, event, coarseness)
+        for shuffle in range(_SHUFFLES):
+            state = int(np.random.SeedSequence([*seed, coarseness, shuffle]).generate_state(1)[0])
+            tests = _assign(strata, groups, n_splits, state)
+            if all(_has_pair(y, np.flatnonzero(test)) for test in tests):
+                return tests, coarseness
+    return None, 0
+
+
+def _coarsenings(y, event, n_splits):
+    """Numbers of time bins to try, finest first: every stratum must reach into every fold."""
+    if _is_classification(y):
+        return (1,)
+    smallest = {
+        bins: np.unique(_balance_strata(y, event, bins), return_counts=True)[1].min()
+        for bins in (4, 2, 1)
+    }
+    # scikit-learn warns of strata smaller than the folds; coarser ones are asked for instead
+    return (*(bins for bins in (4, 2, 1) if smallest[bins] >= n_splits), 0)
+
+
+def _balance_strata(y, event, bins):
+    if bins == 0:
+        return np.zeros(len(event), dtype=np.int64)
+    if _is_classification(y):
+        return event.astype(np.int64)
+    time = survival_arrays(y)[0]
+    edges = np.quantile(time, np.arange(1, bins) / bins)
+    return event * bins + np.searchsorted(edges, time, side="left")
+
+
+def _assign(strata, groups, n_splits, state):
+    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+
+    if groups is None:
+        # the same balance as one group a patient, without a Python loop over patients
+        splits = StratifiedKFold(n_splits, shuffle=True, random_state=state).split(strata, strata)
+    elif len(np.unique(groups)) == n_splits:
+        splits = LeaveOneGroupOut().split(strata, strata, groups)
+    else:
+        splits = StratifiedGroupKFold(n_splits, shuffle=True, random_state=state).split(
+            strata, strata, groups
+        )
+    tests = np.zeros((n_splits, len(strata)), dtype=bool)
+    for fold, (_, test) in enumerate(splits):
+        tests[fold, test] = True
+    return tests
+
+
+def _has_pair(y, at):
+    """Whether these patients hold a comparable pair (classification: both classes)."""
+    if _is_classification(y):
+        return 0 < label_array(y)[at].sum() < len(at) if len(at) else False
+    time, event, entry = survival_arrays(y)
+    time, event = time[at], event[at]
+    entry = np.full(len(at), -np.inf) if entry is None else entry[at]
+    for i in np.argsort(time):  # the first event decides, except with entry
+        if event[i]:
+            later = (time > time[i]) | ((time == time[i]) & ~event)
+            if (later & (entry < time[i])).any():
+                return True
+    return False
+
+
+def _part(patient_id, repeat, fold, test):
+    return pd.DataFrame(
+        {
+            "patient_id": patient_id,
+            "repeat": np.int64(repeat),
+            "fold": np.int64(fold),
+            "part": np.where(test, "test", "train"),
+        }
+    )
+
+
+def _read_split_files(folder):
+    files = sorted(folder.glob("splits_*.csv"), key=_split_number)
+    if not files:
+        raise SchemaError(
+            f"{folder}: no file splits_0.csv, splits_1.csv, ...; expected one a fold with the "
+            "columns train and val."
+        )
+    if [_split_number(file) for file in files] != list(range(len(files))):
+        raise SchemaError(
+            f"{folder}: expected splits_0.csv to splits_{len(files) - 1}.csv; "
+            f"found {listing(file.name for file in files)}."
+        )
+    splits = []
+    for file in files:
+        table = pd.read_csv(file, dtype=str)
+        missing = [name for name in ("train", "val") if name not in table.columns]
+        if missing:
+            raise SchemaError(
+                f"{file}: no column {listing(missing)}; expected train and val, which hold patient "
+                f"ids. Found: {listing(table.columns)}."
+            )
+        # a patient with several slides can be listed several times
+        ids = {part: table[part].dropna().drop_duplicates() for part in ("train", "val")}
+        both = ids["val"].isin(ids["train"]).sum()
+        if both:
+            raise SchemaError(
+                f"{file}: {count(int(both), 'patient')} in both train and val; expected each "
+                "patient in one part."
+            )
+        splits.append(ids)
+    tested = pd.concat([ids["val"] for ids in splits])
+    overlap = tested.duplicated().any()
+    parts = []
+    for k, ids in enumerate(splits):
+        repeat, fold = (k, 0) if overlap else (0, k)
+        for part, name in (("train", "train"), ("val", "test")):
+            parts.append(
+                pd.DataFrame(
+                    {"patient_id": ids[part], "repeat": repeat, "fold": fold, "part": name}
+                )
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _split_number(file):
+    number = file.stem.removeprefix("splits_")
+    if not number.isdecimal():
+        raise SchemaError(f"{file}: expected a name such as splits_0.csv.")
+    return int(number)
+
+
+def _read_parquet(path):
+    from tabular_trainers.schema import validate
+
+    if not path.exists():
+        raise SchemaError(f"{path}: no such file.")
+    folds = pd.read_parquet(path)
+    folds = validate(folds, "folds", str(path))
+    per_fold = folds[folds["part"] == "test"].groupby(["repeat", "patient_id"]).size()
+    if (per_fold > 1).any():
+        raise SchemaError(
+            f"{path}: {count(int((per_fold > 1).sum()), 'patient')} tested twice in one repeat; "
+            "expected each patient in at most one test part of a repeat."
+        )
+    return folds
