@@ -1,0 +1,111 @@
+"""What every test shares: where real data lie, one thread each, no network, skips with a reason."""
+
+import os
+
+# Before numpy is imported anywhere: pytest-xdist already uses every core.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import ipaddress
+import shutil
+import socket
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, database=None, print_blob=False
+)
+hypothesis.settings.load_profile("repeatable")
+
+NEEDS = {
+    "gpu": ("nvidia-smi",),
+    "slurm": ("sbatch",),
+    "browser": ("chromium", "chromium-browser", "google-chrome", "chrome"),
+}
+
+
+class NetworkUseError(RuntimeError):
+    """A test reached beyond this computer; not an OSError, so that no library swallows it."""
+
+
+def _first_found(programs):
+    return next((path for path in map(shutil.which, programs) if path), None)
+
+
+def pytest_runtest_setup(item):
+    """Skip a test that needs a program which this computer lacks."""
+    for marker, programs in NEEDS.items():
+        if item.get_closest_marker(marker) and _first_found(programs) is None:
+            pytest.skip(f"no {programs[0]} on this computer")
+
+
+def _is_local(host):
+    if host in ("", "localhost", None):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _only_local(call):
+    def guarded(self, *arguments):
+        address = arguments[-1]
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+            raise NetworkUseError(f"a test tried to reach {address}; tests use no network")
+        return call(self, *arguments)
+
+    return guarded
+
+
+def _only_local_names(call):
+    def guarded(host, *arguments, **options):
+        name = host.decode() if isinstance(host, bytes) else host
+        if not _is_local(name):
+            raise NetworkUseError(f"a test asked for the address of {name}; tests use no network")
+        return call(host, *arguments, **options)
+
+    return guarded
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network():
+    """Let sockets reach only this computer (kernels of notebooks listen there)."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, _only_local(getattr(socket.socket, name)))
+        patch.setattr(socket, "getaddrinfo", _only_local_names(socket.getaddrinfo))
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return a function that gives the folder of a real cohort, or skips and says why."""
+
+    def folder(name):
+        root = os.environ.get("TABULAR_TRAINERS_DATA")
+        if not root:
+            pytest.skip("TABULAR_TRAINERS_DATA is not set: no real data")
+        path = Path(root).resolve() / name
+        if not path.exists():
+            pytest.skip(f"no {name} in the folder that TABULAR_TRAINERS_DATA names")
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Return the path of a Chromium; for tests marked ``browser``, which skip without one."""
+    return _first_found(NEEDS["browser"])
+
+
+@pytest.fixture(scope="session")
+def root():
+    """Return the folder of the checkout."""
+    return ROOT
