@@ -1,4 +1,4 @@
-"""Evaluate feature sets x models on saved folds: tune inside the training part, score the held out."""
+"""Evaluate feature sets x models on saved folds: tuned in the training part, scored on the rest."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,84 +11,40 @@ from tabular_trainers.cohort import AnalysisSet, Cohort
 from tabular_trainers.errors import DataError, SchemaError, listing, unknown_name
 from tabular_trainers.parallel import Task, map_tasks
 
-DEFAULT_TRIALS = 8  # a model tuned by trials; measured: a full run stays within minutes on two cores
+DEFAULT_TRIALS = (
+    8  # a model tuned by trials; measured: a full run stays within minutes on two cores
+)
 SELECTED = "selected"
 HEADLINE = {"survival": "harrell_c", "classification": "auroc"}
 GRID_POINTS = 50
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Held-out predictions of every feature set and model, and how good they are.
+class Plan:
+    """Everything a fold needs, settled before any model is fitted.
 
     Attributes
     ----------
     analysis : AnalysisSet
-        Patients, columns and outcome that were evaluated.
+        Patients, columns and outcome.
     models : tuple of str
-    folds, predictions, survival, metrics, calibration, kaplan_meier, trials : DataFrame
-        Tables as in ``data_schemas``.
+    folds : DataFrame
+        Table ``folds`` of the data schemas.
+    fold_note : str
+        How the folds were made, in words.
+    times : ndarray (n_times,)
+        When survival is predicted, in the unit of the endpoint; empty for classification.
     horizons : tuple of float
-        In the unit of the endpoint; empty for classification.
-    tau : float or None
-        Largest horizon: the end of Uno's C and of the integrated Brier score.
-    headline_draws : dict
-        (feature_set, model) -> (n_resamples,) bootstrap draws of the headline measure, from the
-        same resamples, so that differences are paired.
-    primary : dict or None
-        The comparison named before the run: ``feature_set, model, baseline_feature_set,
-        baseline_model, metric``; None when there is no baseline to compare with.
-    seed, n_trials, tuning_seconds, n_resamples
+        Times at which accuracy and calibration are measured; empty for classification.
+    seed, n_trials, tuning_seconds
         As given to `evaluate`.
     """
 
     analysis: AnalysisSet
     models: tuple
     folds: pd.DataFrame
-    predictions: pd.DataFrame
-    survival: pd.DataFrame
-    metrics: pd.DataFrame
-    calibration: pd.DataFrame
-    kaplan_meier: pd.DataFrame
-    trials: pd.DataFrame
-    horizons: tuple
-    tau: float | None
-    headline_draws: dict
-    primary: dict | None
-    seed: int
-    n_trials: int
-    tuning_seconds: float | None
-    n_resamples: int
-
-    @property
-    def task(self):
-        """Survival or classification."""
-        return self.analysis.endpoint.kind
-
-    @property
-    def feature_sets(self):
-        """Names of the feature sets, clinical first."""
-        return tuple(self.analysis.feature_sets)
-
-    @property
-    def baseline(self):
-        """Name of the feature set that others are compared with, or None."""
-        return self.analysis.baseline
-
-    @property
-    def full(self):
-        """Name of the feature set with all blocks."""
-        return self.analysis.full
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything a fold needs, settled before any model is fitted."""
-
-    analysis: AnalysisSet
-    models: tuple
-    folds: pd.DataFrame
-    times: np.ndarray  # (n_times,) at which survival is predicted; empty for classification
+    fold_note: str
+    times: np.ndarray
     horizons: tuple
     seed: int
     n_trials: int
@@ -98,6 +54,26 @@ class Plan:
     def task(self):
         """Survival or classification."""
         return self.analysis.endpoint.kind
+
+    @property
+    def tau(self):
+        """The largest horizon: where Uno's C and the integrated Brier score end; or None."""
+        return max(self.horizons) if self.horizons else None
+
+    @property
+    def primary(self):
+        """The comparison named before the run, or None when there is nothing to compare."""
+        analysis = self.analysis
+        if analysis.baseline is None or analysis.full == analysis.baseline:
+            return None
+        model = SELECTED if len(self.models) > 1 else self.models[0]
+        return {
+            "feature_set": analysis.full,
+            "model": model,
+            "baseline_feature_set": analysis.baseline,
+            "baseline_model": model,
+            "metric": HEADLINE[self.task],
+        }
 
     def positions(self, repeat, fold):
         """Return the rows of the training and of the test patients of one fold."""
@@ -108,6 +84,48 @@ class Plan:
     def fold_seed(self, repeat, fold):
         """Give a fold its own seed, the same for all feature sets and models."""
         return int(np.random.SeedSequence([self.seed, repeat, fold]).generate_state(1)[0] // 2)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out predictions of every feature set and model, and how good they are.
+
+    Attributes
+    ----------
+    plan : Plan
+        Patients, models, folds, horizons and seeds.
+    predictions, survival, metrics, calibration, kaplan_meier, trials : DataFrame
+        Tables as in ``data_schemas``; ``survival`` is None for classification.
+    headline_draws : dict
+        (feature_set, model) -> (n_resamples,) bootstrap draws of the headline measure, from the
+        same resamples, so that differences are paired.
+    n_resamples : int
+    """
+
+    plan: Plan
+    predictions: pd.DataFrame
+    survival: pd.DataFrame | None
+    metrics: pd.DataFrame
+    calibration: pd.DataFrame
+    kaplan_meier: pd.DataFrame
+    trials: pd.DataFrame
+    headline_draws: dict
+    n_resamples: int
+
+    @property
+    def folds(self):
+        """Which patients train and which are tested in each fold."""
+        return self.plan.folds
+
+    @property
+    def primary(self):
+        """The comparison named before the run, or None."""
+        return self.plan.primary
+
+    @property
+    def baseline(self):
+        """Name of the feature set that others are compared with, or None."""
+        return self.plan.analysis.baseline
 
 
 def evaluate(
@@ -212,18 +230,20 @@ def make_plan(
             analysis.y, analysis.patient_id, analysis.site, folds, n_repeats, seed
         )
     analysis = _keep_patients_in_folds(analysis, table)
+    note = table.attrs.get("note", "")
     table = table[table["patient_id"].isin(analysis.patient_id)].reset_index(drop=True)
+    folding.check_folds(table, analysis.y, analysis.patient_id)
     horizons, times = (), np.empty(0)
     if analysis.endpoint.kind == "survival":
         horizons = metrics.default_horizons(
             analysis.y,
             analysis.endpoint.unit,
-            test_fold(table, analysis.patient_id),
+            held_out_fold(table, analysis.patient_id),
             analysis.endpoint.horizons,
         )
         tau = max(horizons)
         times = np.unique([*horizons, *np.linspace(tau / GRID_POINTS, tau, GRID_POINTS)])
-    return Plan(analysis, models, table, times, horizons, seed, n_trials, tuning_seconds)
+    return Plan(analysis, models, table, note, times, horizons, seed, n_trials, tuning_seconds)
 
 
 def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
@@ -256,26 +276,19 @@ def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
         n_resamples=n_resamples,
         seed=plan.seed,
     )
-    arguments = (analysis.y, analysis.patient_id, plan.folds, predictions)
     return Evaluation(
-        analysis=analysis,
-        models=plan.models,
-        folds=plan.folds,
+        plan=plan,
         predictions=predictions,
         survival=survival,
         metrics=scored,
         calibration=description.calibration(
             plan.task, analysis.y, analysis.patient_id, predictions, survival, plan.horizons
         ),
-        kaplan_meier=description.kaplan_meier_curves(plan.task, *arguments),
+        kaplan_meier=description.kaplan_meier_curves(
+            plan.task, analysis.y, analysis.patient_id, plan.folds, predictions
+        ),
         trials=trials,
-        horizons=plan.horizons,
-        tau=max(plan.horizons) if plan.horizons else None,
         headline_draws=draws,
-        primary=_primary(plan),
-        seed=plan.seed,
-        n_trials=plan.n_trials,
-        tuning_seconds=plan.tuning_seconds,
         n_resamples=n_resamples,
     )
 
@@ -323,7 +336,7 @@ def fold_numbers(folds):
     return [(int(repeat), int(fold)) for repeat, fold in pairs.itertuples(index=False)]
 
 
-def test_fold(folds, patient_id, repeat=0):
+def held_out_fold(folds, patient_id, repeat=0):
     """Return the fold in which each patient is held out, (n_patients,), in one repeat."""
     rows = folds[(folds["part"] == "test") & (folds["repeat"] == repeat)]
     return rows.set_index("patient_id")["fold"].reindex(patient_id).to_numpy()
@@ -375,7 +388,7 @@ def _join(results, name):
 
 
 def _selected_models(trials, models):
-    """Pick, in each fold and feature set, the model with the best value inside the training part."""
+    """Pick, in each fold and feature set, the model that did best inside the training part."""
     chosen = trials[trials["chosen"]].copy()
     chosen["order"] = chosen["model"].map({name: i for i, name in enumerate(models)})
     keys = ["repeat", "fold", "feature_set"]
@@ -388,17 +401,3 @@ def _add_selected(table, best):
         return None
     picked = table.merge(best, on=["repeat", "fold", "feature_set", "model"])
     return pd.concat([table, picked.assign(model=SELECTED)], ignore_index=True)
-
-
-def _primary(plan):
-    analysis = plan.analysis
-    if analysis.baseline is None or analysis.full == analysis.baseline:
-        return None
-    model = SELECTED if len(plan.models) > 1 else plan.models[0]
-    return {
-        "feature_set": analysis.full,
-        "model": model,
-        "baseline_feature_set": analysis.baseline,
-        "baseline_model": model,
-        "metric": HEADLINE[plan.task],
-    }

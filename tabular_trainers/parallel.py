@@ -64,7 +64,9 @@ def map_tasks(function, tasks, context, n_jobs=1, store=None, progress=None):
             results[task.key] = _compute(function, task, context, store)
             _tell(progress, task.key)
     else:
-        _map_processes(function, waiting, context, min(n_jobs, len(waiting)), store, progress, results)
+        _map_processes(
+            function, waiting, context, min(n_jobs, len(waiting)), store, progress, results
+        )
     return [results[task.key] for task in tasks]
 
 

@@ -1,0 +1,193 @@
+"""Models fitted once more on all patients of the run, and new patients scored by them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import tabular_trainers
+from tabular_trainers.errors import SchemaError, count, listing
+from tabular_trainers.parallel import Task, map_tasks
+
+
+@dataclass(frozen=True)
+class _Context:
+    plan: object
+    folder: Path
+    facts: dict
+
+
+def fit_final_models(plan, folder, facts, n_jobs=1, store=None, progress=None):
+    """Tune and fit each feature set x model on all patients of the run and save it.
+
+    Parameters
+    ----------
+    plan : Plan
+    folder : path
+        Gets ``<feature_set>/<model>.skops``.
+    facts : dict
+        Provenance kept inside every file (configuration hash, package version).
+    n_jobs, store, progress
+        As in `evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        Table ``trials`` of these fits; repeat and fold are empty.
+    """
+    tasks = [
+        Task(f"final-{feature_set}-{model}", (feature_set, model))
+        for feature_set in plan.analysis.feature_sets
+        for model in plan.models
+    ]
+    context = _Context(plan, Path(folder), facts)
+    results = map_tasks(_fit, tasks, context, n_jobs, store, progress)
+    return pd.concat([result["trials"] for result in results], ignore_index=True)
+
+
+def _fit(context, feature_set, model):
+    from tabular_trainers.models import MODELS
+    from tabular_trainers.models.storage import save_model
+    from tabular_trainers.tuning import tune
+
+    plan, analysis = context.plan, context.plan.analysis
+    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    tuned = tune(
+        model,
+        plan.task,
+        X,
+        analysis.y,
+        site=analysis.site,
+        categorical=analysis.categorical,
+        reduce=analysis.reduce,
+        n_trials=plan.n_trials,
+        seed=plan.seed,
+        seconds=plan.tuning_seconds,
+    )
+    metadata = {
+        **context.facts,
+        "endpoint": analysis.endpoint.name,
+        "kind": plan.task,
+        "unit": analysis.endpoint.unit,
+        "feature_set": feature_set,
+        "model": model,
+        "risk_scale": MODELS[plan.task][model].risk_scale,
+        "horizons": list(plan.horizons),
+        "columns": {
+            name: "categorical" if name in analysis.categorical else "numeric" for name in X.columns
+        },
+        "parameters": tuned.parameters,
+    }
+    save_model(tuned.pipeline, context.folder / feature_set / f"{model}.skops", metadata)
+    trials = tuned.trials.assign(feature_set=feature_set, model=model, repeat=pd.NA, fold=pd.NA)
+    return {"trials": trials.astype({"repeat": "Int64", "fold": "Int64"})}
+
+
+def predict(run_folder, cohort, *, data=None, out=None):
+    """Score the patients of a cohort with the primary model of a run, named before any scoring.
+
+    Parameters
+    ----------
+    run_folder : path
+        A finished run.
+    cohort : Cohort or path
+        Describes the new patients; no endpoint is needed. Blocks and columns as in the run.
+    data : path, optional
+        Folder of the cohort's tables.
+    out : path, optional
+        File for the scores (.csv or .parquet); default ``scores.csv``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    SchemaError
+        The folder holds no run, or columns differ from those of the run; all are named.
+    """
+    from tabular_trainers import cohort as cohorts
+    from tabular_trainers.models import MODELS, predict_risk, predict_survival
+    from tabular_trainers.models.storage import load_model
+
+    run_folder, out = Path(run_folder), Path(out or "scores.csv")
+    if out.suffix not in (".csv", ".parquet"):
+        raise SchemaError(f"{out}: the name of the scores must end in .csv or .parquet.")
+    try:
+        facts = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SchemaError(f"{run_folder} holds no run.json: not the folder of a run.") from None
+    feature_set, model = (facts["primary_model"][key] for key in ("feature_set", "model"))
+    pipeline, metadata = load_model(run_folder / "models" / feature_set / f"{model}.skops")
+    if not isinstance(cohort, cohorts.Cohort):
+        cohort = cohorts.load_cohort(cohort, data, endpoint=())
+    X = cohort.features(feature_set)
+    X = _same_columns(X, metadata)
+    spec = MODELS[metadata["kind"]][model]
+    horizons = metadata["horizons"] or [np.nan]
+    risk = predict_risk(pipeline, spec, X)
+    survival = np.full((len(X), len(horizons)), np.nan)
+    if metadata["kind"] == "survival" and spec.curve is not None:
+        survival = predict_survival(pipeline, spec, X, np.asarray(horizons))
+    scores = pd.DataFrame(
+        {
+            "patient_id": np.repeat(X.index.to_numpy(), len(horizons)),
+            "feature_set": feature_set,
+            "model": model,
+            "risk": np.repeat(risk, len(horizons)),
+            "time": np.tile(horizons, len(X)),
+            "survival": survival.ravel(),
+        }
+    )
+    return _write_scores(scores, out, metadata)
+
+
+def _same_columns(X, metadata):
+    """Take the columns the model was fitted on, in their order, or say which differ."""
+    from pandas.api.types import is_numeric_dtype
+
+    expected = metadata["columns"]
+    missing = [name for name in expected if name not in X.columns]
+    changed = [
+        f"{name} (expected {kind})"
+        for name, kind in expected.items()
+        if name in X.columns and is_numeric_dtype(X[name]) != (kind == "numeric")
+    ]
+    extra = [name for name in X.columns if name not in expected]
+    if missing or changed:
+        parts = [
+            f"{count(len(names), 'column')} {what}: {listing(names)}"
+            for what, names in (
+                ("missing", missing),
+                ("of another type", changed),
+                ("not known to the model", extra),
+            )
+            if names
+        ]
+        raise SchemaError(
+            f"the cohort's columns differ from those of model {metadata['model']} "
+            f"({metadata['feature_set']}): {'; '.join(parts)}. "
+            "Give the blocks the columns of the run."
+        )
+    return X[list(expected)]
+
+
+def _write_scores(scores, out, metadata):
+    from tabular_trainers.schema import validate
+    from tabular_trainers.tables import write_table
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".parquet":
+        write_table(scores, "scores", out, {"config_hash": metadata["config_hash"]})
+        return out
+    partial = out.with_name(f"{out.name}.partial")
+    validate(scores, "scores", str(out)).to_csv(partial, index=False)
+    partial.replace(out)
+    return out
+
+
+def model_facts(config_hash):
+    """Collect the provenance that every saved model carries."""
+    return {"config_hash": config_hash, "package_version": tabular_trainers.__version__}
