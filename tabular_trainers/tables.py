@@ -30,7 +30,7 @@ MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan")
 
 
 def resolve(uri, folder):
-    """Place a relative path in a folder (a path or URI); absolute paths and URIs stay as they are."""
+    """Place a relative path in a folder (path or URI); absolute paths and URIs stay as they are."""
     uri, folder = str(uri), str(folder)
     if "://" in uri or Path(uri).is_absolute():
         return uri

@@ -1,0 +1,430 @@
+"""The cohort: patients with their clinical table, endpoints and blocks, and what is analysed."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing, unknown_name
+
+CLINICAL = "clinical"  # the block that is the baseline, and comes first in every feature set
+MISSING_BLOCKS = "missing_blocks"  # the pseudo-block of missing-block indicators
+
+
+@dataclass(frozen=True)
+class Block:
+    """The columns of one modality, one row a patient.
+
+    Attributes
+    ----------
+    name : str
+    table : pandas.DataFrame
+        Index ``patient_id``; columns as the user's, numeric float64 or categorical text (None where
+        missing). Patients without the block have no row.
+    categorical : tuple of str
+        Columns that hold labels.
+    reduce : dict or None
+        ``{"pca": k}``: reduce to k components inside each training part.
+    pool : str or None
+        How several rows of a patient became one: mean, max, first.
+    n_rows : int
+        Rows before pooling.
+    """
+
+    name: str
+    table: pd.DataFrame
+    categorical: tuple[str, ...] = ()
+    reduce: dict | None = None
+    pool: str | None = None
+    n_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What is predicted, for the patients in whom it is known.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``"survival"`` or ``"classification"``.
+    table : pandas.DataFrame
+        Index ``patient_id``; event (bool), time (float64, in ``unit``) and, where patients came
+        under observation later, entry (float64); or label (bool, True is the positive class).
+    unit : str or None
+        days, weeks, months or years.
+    horizons : tuple of float or None
+        Time points asked for.
+    description : str
+        Where event and time, or the label, come from.
+    dropped : tuple of (str, int)
+        Why patients of the clinical table have no such endpoint, and how many.
+    own_columns : tuple of str
+        Columns ``block.column`` that hold the label itself; never predictors of this endpoint.
+    """
+
+    name: str
+    kind: str
+    table: pd.DataFrame
+    unit: str | None = None
+    horizons: tuple[float, ...] | None = None
+    description: str = ""
+    dropped: tuple[tuple[str, int], ...] = ()
+    own_columns: tuple[str, ...] = ()
+
+    @property
+    def has_entry(self):
+        """Whether patients came under observation after time zero (left truncation)."""
+        return "entry" in self.table
+
+    @property
+    def n_events(self):
+        """Number of events; classification: of positives."""
+        return int(self.table["event" if self.kind == "survival" else "label"].sum())
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a synthetic cohort was drawn from.
+
+    Attributes
+    ----------
+    risk : pandas.Series
+        True risk of each patient: log hazard ratio, or log odds.
+    contributions : pandas.DataFrame
+        What each block, interactions and site add to it; rows sum to ``risk``.
+    concordance : float
+        Probability that of two of these patients the one with the higher true risk has the event
+        first, without censoring: what Uno's C estimates. Classification: that of a positive and a
+        negative patient the positive one has the higher true risk (AUROC).
+    harrell_c : float or None
+        What Harrell's C of the true risk estimates under this cohort's censoring; None for
+        classification and with entry times.
+    """
+
+    risk: pd.Series
+    contributions: pd.DataFrame
+    concordance: float
+    harrell_c: float | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisSet:
+    """The patients and columns of one analysis: everybody with the endpoint and every block used.
+
+    Attributes
+    ----------
+    endpoint : Endpoint
+    patient_id : pandas.Index
+        Sorted.
+    X : pandas.DataFrame
+        Index ``patient_id``; columns ``block.column``, numeric float64 or text (None: missing).
+    categorical : tuple of str
+        Columns ``block.column`` that hold labels.
+    reduce : dict of str to dict
+        By block.
+    y : numpy.ndarray
+        Survival: structured (event, time[, entry]). Classification: int8, 1 is the positive class.
+    site : numpy.ndarray of str or None
+    feature_sets : dict of str to tuple of str
+        Name to its columns of ``X``.
+    baseline : str or None
+        ``"clinical"`` where that is one of the feature sets.
+    full : str
+        Feature set of all blocks used.
+    flow : pandas.DataFrame
+        Flow of patients (contract ``flow``).
+    dropped : pandas.DataFrame or None
+        Rows like ``X`` of the patients that are not analysed.
+    notes : tuple of str
+        What was left out or done for this analysis.
+    """
+
+    endpoint: Endpoint
+    patient_id: pd.Index
+    X: pd.DataFrame
+    categorical: tuple[str, ...]
+    reduce: dict[str, dict]
+    y: np.ndarray
+    site: np.ndarray | None
+    feature_sets: dict[str, tuple[str, ...]]
+    baseline: str | None
+    full: str
+    flow: pd.DataFrame
+    dropped: pd.DataFrame | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients with their endpoints and blocks; made by `load_cohort`, `demo_cohort` and others.
+
+    Attributes
+    ----------
+    title : str
+    time_zero : str
+        When the clock starts; every predictor is known by then.
+    patients : pandas.Index
+        Ids (text) of the clinical table, sorted.
+    blocks : dict of str to Block
+    endpoints : dict of str to Endpoint
+    missing_blocks : str
+        ``"drop"``: analyse patients with every block used; ``"impute"``: keep everybody.
+    site, cancer_type : pandas.Series or None
+        Text, index ``patient_id``.
+    flow : pandas.DataFrame
+        Flow of patients up to the cohort (contract ``flow``).
+    notes : tuple of str
+        What was pooled, collapsed or is worth a warning.
+    source_hash : str
+        sha256 of the configuration and the tables' bytes.
+    endpoint_problems : dict of str to Problems
+        What is wrong with the endpoints that could not be read; raised when one is asked for.
+    truth : Truth or None
+        What a synthetic cohort was drawn from.
+    """
+
+    title: str
+    time_zero: str
+    patients: pd.Index
+    blocks: dict[str, Block]
+    endpoints: dict[str, Endpoint]
+    missing_blocks: str = "drop"
+    site: pd.Series | None = None
+    cancer_type: pd.Series | None = None
+    flow: pd.DataFrame = field(default=None)
+    notes: tuple[str, ...] = ()
+    source_hash: str = ""
+    endpoint_problems: dict[str, Problems] = field(default_factory=dict)
+    truth: Truth | None = None
+
+    def __post_init__(self):
+        """Start the flow of patients where none is given."""
+        if self.flow is None:
+            steps = [("patients in the cohort", 0, len(self.patients))]
+            object.__setattr__(self, "flow", _flow_table(steps))
+
+    def __repr__(self):
+        """Say in one line what the cohort holds."""
+        blocks = ", ".join(f"{b.name} ({b.table.shape[1]})" for b in self.blocks.values())
+        return (
+            f"Cohort {self.title!r}: {count(len(self.patients), 'patient')}; "
+            f"endpoints {', '.join(self.endpoint_names) or 'none'}; blocks {blocks}"
+        )
+
+    @property
+    def endpoint_names(self):
+        """Names of all endpoints, readable or not."""
+        return (*self.endpoints, *self.endpoint_problems)
+
+    def endpoint(self, name=None):
+        """Give one endpoint.
+
+        Parameters
+        ----------
+        name : str, optional
+            May be left out when there is one.
+
+        Raises
+        ------
+        DataError
+            When there is none or no such one, or several and none is named.
+        SchemaError, DataError
+            When the endpoint could not be read: everything that is wrong with it.
+        """
+        names = self.endpoint_names
+        if not names:
+            raise DataError("the cohort has no endpoint; add one as [endpoints.NAME] to its toml.")
+        if name is None:
+            if len(names) > 1:
+                raise DataError(f"the cohort has several endpoints; name one of {listing(names)}.")
+            name = names[0]
+        if name in self.endpoint_problems:
+            self.endpoint_problems[name].raise_if_any()
+        if name not in self.endpoints:
+            raise DataError(unknown_name("endpoint", name, names))
+        return self.endpoints[name]
+
+    def feature_sets(self, names=None):
+        """Give the feature sets of a run, each as block names joined by ``+``.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Feature sets such as ``"clinical+pathology"``. ``"clinical"`` is put first where the
+            cohort has that block. Default: clinical; each other block alone; clinical + each; all.
+
+        Raises
+        ------
+        DataError
+            When a block is unknown or named twice.
+        """
+        others = [name for name in self.blocks if name != CLINICAL]
+        clinical = [CLINICAL] if CLINICAL in self.blocks else []
+        if names is None:
+            made = [clinical, *([other] for other in others)]
+            if clinical:
+                made += [[CLINICAL, other] for other in others]
+            made.append(clinical + others)
+        else:
+            names = [names] if isinstance(names, str) else list(names)
+            made = [clinical] + [self._blocks_of(name) for name in names]
+        return tuple(dict.fromkeys("+".join(blocks) for blocks in made if blocks))
+
+    def _blocks_of(self, feature_set):
+        blocks = [name.strip() for name in str(feature_set).split("+")]
+        for name in blocks:
+            if name not in self.blocks:
+                raise DataError(unknown_name("block", name, list(self.blocks)))
+        if len(set(blocks)) < len(blocks):
+            raise DataError(f"feature set {feature_set!r} names a block twice.")
+        return sorted(blocks, key=lambda name: (name != CLINICAL, list(self.blocks).index(name)))
+
+    def analysis_set(self, endpoint=None, feature_sets=None):
+        """Put together the patients and columns of one analysis.
+
+        Parameters
+        ----------
+        endpoint : str, optional
+        feature_sets : iterable of str, optional
+            As in `feature_sets`.
+
+        Returns
+        -------
+        AnalysisSet
+
+        Raises
+        ------
+        DataError
+            When the endpoint or a block is unknown, or no patient has all that is asked for.
+        """
+        endpoint = self.endpoint(endpoint)
+        names = self.feature_sets(feature_sets)
+        if not names:
+            raise DataError("the cohort has no block; add one as [blocks.NAME] to its toml.")
+        used = self._blocks_of("+".join(dict.fromkeys("+".join(names).split("+"))))
+        kept, steps = self._kept(endpoint, used)
+        columns, features, categorical, notes = {}, [], [], []
+        for name in used:
+            block = self.blocks[name]
+            table = block.table.reindex(self.patients)
+            table.columns = [f"{name}.{column}" for column in table.columns]
+            own = [column for column in table.columns if column in endpoint.own_columns]
+            if own:
+                notes.append(
+                    f"block {name}: {listing(own)} is the label of endpoint {endpoint.name}, "
+                    "and so not a predictor here."
+                )
+            table = table.drop(columns=own)
+            if table.shape[1] == 0:
+                raise SchemaError(
+                    f"block {name}: its only column is the label of endpoint {endpoint.name}; "
+                    "leave the block out of the feature sets."
+                )
+            columns[name] = tuple(table.columns)
+            categorical += [f"{name}.{c}" for c in block.categorical if f"{name}.{c}" not in own]
+            features.append(table)
+        indicators = ()
+        if self.missing_blocks == "impute":
+            table = self._indicators(used, kept)
+            indicators = tuple(table.columns)
+            features.append(table)
+        X = pd.concat(features, axis=1)
+        dropped = self.patients.difference(kept)
+        return AnalysisSet(
+            endpoint=endpoint,
+            patient_id=kept,
+            X=X.loc[kept],
+            categorical=tuple(categorical),
+            reduce={n: dict(self.blocks[n].reduce) for n in used if self.blocks[n].reduce},
+            y=_outcome(endpoint, kept),
+            site=None if self.site is None else self.site.loc[kept].to_numpy(object),
+            feature_sets={
+                name: sum((columns[b] for b in name.split("+")), ()) + indicators for name in names
+            },
+            baseline=CLINICAL if CLINICAL in names else None,
+            full="+".join(used),
+            flow=_flow_table(steps),
+            dropped=X.loc[dropped] if len(dropped) else None,
+            notes=tuple(notes),
+        )
+
+    def _kept(self, endpoint, used):
+        """Find the analysed patients; also the steps that led to them."""
+        steps = [(row.description, row.n_dropped, row.n_patients) for row in self.flow.itertuples()]
+        left = len(self.patients)
+        for description, number in endpoint.dropped:
+            left -= number
+            steps.append((description, number, left))
+        kept = endpoint.table.index.sort_values()
+        if self.missing_blocks == "drop":
+            for name in used:
+                both = kept.intersection(self.blocks[name].table.index)
+                if len(both) < len(kept):
+                    steps.append((f"without block {name}", len(kept) - len(both), len(both)))
+                kept = both
+        if len(kept) == 0:
+            raise DataError(
+                f"no patient has endpoint {endpoint.name} and every one of the blocks "
+                f"{listing(used)}; compare their patient ids, or leave a block out."
+            )
+        return kept.rename("patient_id"), steps
+
+    def _indicators(self, used, kept):
+        missing = {}
+        for name in used:
+            lacks = ~self.patients.isin(self.blocks[name].table.index)
+            if lacks[self.patients.isin(kept)].any():
+                missing[f"{MISSING_BLOCKS}.{name}"] = lacks.astype(float)
+        return pd.DataFrame(missing, index=self.patients)
+
+
+def load_cohort(config, data=None, endpoint=None):
+    """Read a cohort: its ``cohort.toml`` and the tables that it names.
+
+    Parameters
+    ----------
+    config : path
+        The ``cohort.toml``.
+    data : path or URI, optional
+        Folder in which relative tables are looked up; default: the folder of ``config``.
+    endpoint : str, optional
+        An endpoint that must be readable. What is wrong with other endpoints is kept in
+        ``endpoint_problems`` and raised when they are asked for.
+
+    Returns
+    -------
+    Cohort
+
+    Raises
+    ------
+    SchemaError, DataError
+        Everything that is wrong, in one message.
+    """
+    from tabular_trainers.cohort_loading import load
+
+    return load(config, data, endpoint)
+
+
+def _flow_table(steps):
+    return pd.DataFrame(
+        {
+            "step": np.arange(len(steps), dtype="int64"),
+            "description": [step[0] for step in steps],
+            "n_dropped": np.array([step[1] for step in steps], dtype="int64"),
+            "n_patients": np.array([step[2] for step in steps], dtype="int64"),
+        }
+    )
+
+
+def _outcome(endpoint, patients):
+    table = endpoint.table.loc[patients]
+    if endpoint.kind == "classification":
+        return table["label"].to_numpy().astype("int8")
+    fields = [("event", bool), ("time", "float64")]
+    if endpoint.has_entry:
+        fields.append(("entry", "float64"))
+    y = np.empty(len(table), dtype=fields)
+    for name, _ in fields:
+        y[name] = table[name].to_numpy()
+    return y
