@@ -1,0 +1,118 @@
+"""The models: one row of facts each, and the few functions that use any of them.
+
+A new model is its own module with a `ModelSpec`, and one row below.
+"""
+
+from sklearn.pipeline import Pipeline
+
+from tabular_trainers.errors import DataError, unknown_name
+from tabular_trainers.models.boosting import XGB_CLASSIFICATION, XGB_SURVIVAL
+from tabular_trainers.models.classification_forest import RANDOM_FOREST
+from tabular_trainers.models.cox import COX, CoxRegression
+from tabular_trainers.models.forest import RSF, RandomSurvivalForest
+from tabular_trainers.models.linear import LOGISTIC
+from tabular_trainers.models.spec import DataFacts, ModelSpec
+from tabular_trainers.models.storage import load_model, save_model
+from tabular_trainers.preprocess import Preprocessor
+
+__all__ = [
+    "MODELS",
+    "CoxRegression",
+    "DataFacts",
+    "ModelSpec",
+    "RandomSurvivalForest",
+    "find_model",
+    "load_model",
+    "make_model",
+    "predict_risk",
+    "predict_survival",
+    "save_model",
+]
+
+MODELS = {
+    "survival": {"cox": COX, "rsf": RSF, "xgb": XGB_SURVIVAL},
+    "classification": {
+        "logistic": LOGISTIC,
+        "random_forest": RANDOM_FOREST,
+        "xgb": XGB_CLASSIFICATION,
+    },
+}
+
+
+def find_model(name, task):
+    """Look up a row of `MODELS`.
+
+    Raises
+    ------
+    DataError
+        When the task or the model is unknown; the message names the nearest.
+    """
+    if task not in MODELS:
+        raise DataError(unknown_name("kind of endpoint", task, MODELS))
+    if name not in MODELS[task]:
+        raise DataError(unknown_name(f"{task} model", name, MODELS[task]))
+    return MODELS[task][name]
+
+
+def make_model(
+    name,
+    task,
+    categorical=(),
+    reduce=None,
+    parameters=None,
+    random_state=0,
+    n_jobs=1,
+    score_only=False,
+):
+    """Build an unfitted Pipeline of preprocessing and model.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"cox"``.
+    task : {"survival", "classification"}
+    categorical : sequence of str
+        Categorical columns as ``block.column``.
+    reduce : dict or None
+        ``{block: {"pca": k}}``.
+    parameters : dict or None
+        Hyper-parameters; None means the defaults.
+    random_state : int
+    n_jobs : int
+        Threads of one fit.
+    score_only : bool
+        Skip what only survival curves need.
+
+    Returns
+    -------
+    Pipeline
+        Steps ``preprocess`` and ``model``; fit with ``fit(X, y, model__groups=site)``.
+
+    Examples
+    --------
+    >>> make_model("cox", "survival").named_steps["model"]
+    CoxRegression()
+    """
+    spec = find_model(name, task)
+    preprocess = Preprocessor(
+        categorical=tuple(categorical),
+        reduce=reduce,
+        scale=spec.scale,
+        keep_missing=spec.handles_missing,
+        max_block_columns=spec.max_block_columns,
+        random_state=random_state,
+    )
+    estimator = spec.build(
+        **(parameters or {}), random_state=random_state, n_jobs=n_jobs, score_only=score_only
+    )
+    return Pipeline([("preprocess", preprocess), ("model", estimator)])
+
+
+def predict_risk(pipeline, spec, X):
+    """Give the risk of patients, higher is worse, of shape (n_patients,)."""
+    return spec.risk(pipeline[-1], pipeline[0].transform(X))
+
+
+def predict_survival(pipeline, spec, X, times):
+    """Give the survival probabilities of patients, of shape (n_patients, n_times)."""
+    return spec.curve(pipeline[-1], pipeline[0].transform(X), times)

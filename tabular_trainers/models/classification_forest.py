@@ -1,0 +1,116 @@
+"""Random forest for two classes, explained exactly on the probability scale."""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from tabular_trainers.models.linear import refuse_one_class
+from tabular_trainers.models.spec import ModelSpec
+from tabular_trainers.models.trees import Forest, explain, flatten
+
+LABEL = "Random forest"
+
+
+class ProbabilityForest(BaseEstimator):
+    """scikit-learn's random forest, kept as arrays.
+
+    Parameters
+    ----------
+    n_trees : int
+        Costs time in proportion.
+    min_samples_leaf : int
+        Patients in a leaf, at least.
+    max_features : float
+        Share of the columns looked at in a split.
+    n_jobs : int
+        Threads for growing; does not change the result.
+    random_state : int
+        Seed of the bootstraps and of the columns looked at.
+
+    Attributes
+    ----------
+    value_ : array of shape (n_nodes,)
+        Share of the positive class among the training patients of a node.
+    """
+
+    def __init__(self, n_trees=200, min_samples_leaf=5, max_features=0.2, n_jobs=1, random_state=0):
+        self.n_trees = n_trees
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X, y, groups=None):
+        """Grow the trees on labels 0 and 1; ``groups`` is not needed, nothing is tuned inside.
+
+        Raises
+        ------
+        DataError
+            When only one class is in the training part.
+        """
+        from sklearn.ensemble import RandomForestClassifier
+
+        refuse_one_class(y, LABEL)
+        engine = RandomForestClassifier(
+            n_estimators=self.n_trees,
+            min_samples_leaf=self.min_samples_leaf,
+            max_features=self.max_features,
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+        ).fit(X, np.asarray(y, dtype=np.int64))
+        trees = [tree.tree_ for tree in engine.estimators_]
+        forest = flatten(trees)
+        self.roots_, self.left_, self.right_ = forest.roots, forest.left, forest.right
+        self.feature_, self.threshold_ = forest.feature, forest.threshold
+        self.weight_, self.depth_ = forest.weight, forest.depth
+        counts = np.concatenate([tree.value[:, 0, :] for tree in trees])
+        self.value_ = counts[:, 1] / counts.sum(axis=1)
+        return self
+
+    @property
+    def forest_(self):
+        """The trees as arrays."""
+        return Forest(
+            self.roots_,
+            self.left_,
+            self.right_,
+            self.feature_,
+            self.threshold_,
+            self.weight_,
+            self.depth_,
+        )
+
+    def predict(self, X):
+        """Give the probability of the positive class, of shape (n,)."""
+        return self.forest_.mean_value(X, self.value_)
+
+    def shap_values(self, X):
+        """Give base and contributions to the probability; exact, tree by tree."""
+        return explain(self.forest_, self.value_, X)
+
+
+def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
+    return ProbabilityForest(random_state=random_state, n_jobs=n_jobs, **parameters)
+
+
+def _space(trial, facts):
+    largest = max(3, min(50, facts.n // 10))
+    return {
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 2, largest, log=True),
+        "max_features": trial.suggest_float("max_features", 0.05, 0.5, log=True),
+    }
+
+
+RANDOM_FOREST = ModelSpec(
+    label=LABEL,
+    build=_build,
+    space=_space,
+    risk=lambda fitted, X: fitted.predict(X),
+    risk_scale="probability",
+    curve=None,
+    shap=lambda fitted, X, background, seed: fitted.shap_values(X),
+    shap_kind="exact",
+    supports_entry=False,
+    handles_missing=False,
+    scale=False,
+    max_block_columns=64,
+)

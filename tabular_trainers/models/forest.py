@@ -1,0 +1,170 @@
+"""Random survival forest: trees split by the log-rank statistic, leaves hold cumulative hazards."""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from tabular_trainers.models.spec import ModelSpec, refuse_entry, refuse_no_events
+from tabular_trainers.models.trees import Forest, explain, flatten
+
+LABEL = "Random survival forest"
+MAX_TIMES = 64  # distinct event times; C differs by less than between seeds from unbinned times
+
+
+class RandomSurvivalForest(BaseEstimator):
+    """Forest of survival trees on binned event times.
+
+    Event times are binned to at most 64 with equal numbers of events; a censored patient counts as
+    at risk up to the last bin that ended before. With 64 distinct event times or fewer nothing is
+    lost.
+
+    Parameters
+    ----------
+    n_trees : int
+        Costs time in proportion; risks settle at about a hundred.
+    min_samples_leaf : int
+        Patients in a leaf, at least.
+    max_features : float
+        Share of the columns looked at in a split.
+    n_jobs : int
+        Threads for growing; does not change the result.
+    random_state : int
+        Seed of the bootstraps and of the columns looked at.
+
+    Attributes
+    ----------
+    times_ : array of shape (n_times,)
+        Ends of the bins.
+    hazard_ : array of shape (n_leaves, n_times)
+        Cumulative hazard (Nelson-Aalen) of every leaf.
+
+    References
+    ----------
+    Ishwaran, H. et al. (2008). Random survival forests. Annals of Applied Statistics 2(3).
+    """
+
+    def __init__(
+        self, n_trees=100, min_samples_leaf=15, max_features=0.2, n_jobs=1, random_state=0
+    ):
+        self.n_trees = n_trees
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X, y, groups=None):
+        """Grow the trees; ``groups`` is not needed, since nothing is tuned inside.
+
+        Raises
+        ------
+        DataError
+            When nobody had the event, or entry times are given.
+        """
+        from sksurv.ensemble import RandomSurvivalForest as Engine
+        from sksurv.util import Surv
+
+        refuse_entry(y, LABEL)
+        refuse_no_events(y, LABEL)
+        self.times_ = _bin_ends(y)
+        step = _steps(y, self.times_)
+        engine = Engine(
+            n_estimators=self.n_trees,
+            min_samples_leaf=self.min_samples_leaf,
+            max_features=self.max_features,
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+        ).fit(X, Surv.from_arrays(y["event"].astype(bool), step))
+        trees = [tree.tree_ for tree in engine.estimators_]
+        self._keep(flatten(trees))
+        columns = np.searchsorted(engine.unique_times_, np.arange(1, len(self.times_) + 1))
+        leaf = self.left_ == np.arange(len(self.left_))
+        hazard = np.concatenate([tree.value[:, columns, 0] for tree in trees])
+        self.hazard_ = np.ascontiguousarray(hazard[leaf])
+        self.row_ = np.where(leaf, np.cumsum(leaf) - 1, 0)
+        return self
+
+    def _keep(self, forest):
+        self.roots_, self.left_, self.right_ = forest.roots, forest.left, forest.right
+        self.feature_, self.threshold_ = forest.feature, forest.threshold
+        self.weight_, self.depth_ = forest.weight, forest.depth
+
+    @property
+    def forest_(self):
+        """The trees as arrays."""
+        return Forest(
+            self.roots_,
+            self.left_,
+            self.right_,
+            self.feature_,
+            self.threshold_,
+            self.weight_,
+            self.depth_,
+        )
+
+    def predict(self, X):
+        """Give the cumulative hazard, averaged over trees and over ``times_``, of shape (n,)."""
+        return self.forest_.mean_value(X, self._leaf_risk())
+
+    def predict_survival(self, X, times):
+        """Give the mean over trees of exp(-cumulative hazard), of shape (n, n_times)."""
+        leaf = self.row_[self.forest_.leaves(X)]
+        survival = np.hstack([np.ones((len(self.hazard_), 1)), np.exp(-self.hazard_)])
+        wanted = np.searchsorted(self.times_, np.asarray(times, dtype=np.float64), side="right")
+        survival = survival[:, wanted]
+        curves = np.zeros((len(X), len(wanted)))
+        for tree in range(leaf.shape[1]):  # one tree at a time: n x n_times, not n x trees x times
+            curves += survival[leaf[:, tree]]
+        return np.clip(curves / leaf.shape[1], 0.0, 1.0)
+
+    def shap_values(self, X):
+        """Give base and contributions to the risk; exact, tree by tree."""
+        return explain(self.forest_, self._leaf_risk(), X)
+
+    def _leaf_risk(self):
+        return self.hazard_.mean(axis=1)[self.row_]
+
+
+def _bin_ends(y):
+    """End at most 64 bins at event times, with about equal numbers of events in each."""
+    times = np.sort(y["time"][y["event"].astype(bool)])
+    distinct = np.unique(times)
+    if len(distinct) <= MAX_TIMES:
+        return distinct
+    last = np.ceil(np.arange(1, MAX_TIMES + 1) * len(times) / MAX_TIMES).astype(int) - 1
+    return np.unique(times[last])
+
+
+def _steps(y, ends):
+    """Number the bins from 1: an event is in its bin, a censoring at the last end it passed."""
+    return np.where(
+        y["event"],
+        np.searchsorted(ends, y["time"], side="left") + 1,
+        np.searchsorted(ends, y["time"], side="right"),
+    ).astype(np.float64)
+
+
+def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
+    return RandomSurvivalForest(random_state=random_state, n_jobs=n_jobs, **parameters)
+
+
+def _space(trial, facts):
+    largest = max(6, min(50, facts.n // 10))
+    return {
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, largest, log=True),
+        "max_features": trial.suggest_float("max_features", 0.05, 0.5, log=True),
+    }
+
+
+RSF = ModelSpec(
+    label=LABEL,
+    build=_build,
+    space=_space,
+    risk=lambda fitted, X: fitted.predict(X),
+    risk_scale="cumulative hazard, mean over trees and event times",
+    curve=lambda fitted, X, times: fitted.predict_survival(X, times),
+    shap=lambda fitted, X, background, seed: fitted.shap_values(X),
+    shap_kind="exact",
+    supports_entry=False,
+    handles_missing=False,
+    scale=False,
+    max_block_columns=64,
+)

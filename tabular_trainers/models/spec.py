@@ -1,0 +1,109 @@
+"""What the rest of the package knows about a model: one frozen row of facts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tabular_trainers.errors import DataError
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The size of a training part, for search spaces that depend on it."""
+
+    n: int
+    p: int
+    n_events: int
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model: how to build it, what its risk means, how to explain it.
+
+    Attributes
+    ----------
+    label : str
+        For figures and tables.
+    build : callable
+        ``build(**parameters, random_state, n_jobs, score_only)`` gives an estimator whose ``fit``
+        takes ``(X, y, groups=None)``. With ``score_only`` what only survival curves need is left
+        out; the risk is the same.
+    space : callable
+        ``space(trial, facts)`` gives parameters for ``build``; ``{}`` when the estimator tunes
+        itself and then has ``chosen_parameters_`` and ``inner_value_``.
+    risk : callable
+        ``risk(fitted, X)`` gives (n,), higher is worse.
+    risk_scale : str
+        What the numbers are, for the report.
+    curve : callable or None
+        ``curve(fitted, X, times)`` gives the survival probabilities, (n, n_times).
+    shap : callable
+        ``shap(fitted, X, background, seed)`` gives the base and the contributions (n, q);
+        base + sum is the explained quantity: the risk, unless ``shap_scale`` says otherwise.
+    shap_kind : {"exact", "sampled"}
+        How the contributions are computed.
+    supports_entry : bool
+        Whether ``fit`` accepts a ``y`` with entry times (left truncation).
+    handles_missing : bool
+        Whether missing numbers are left as NaN.
+    scale : bool
+        Whether columns are standardised first.
+    max_block_columns : int or None
+        Wider blocks are reduced by PCA unless the cohort says otherwise.
+    coefficients : callable or None
+        ``coefficients(fitted)`` gives (q,) when the risk is linear in the matrix, else None.
+    intercept : callable or None
+        ``intercept(fitted)`` is what the linear risk adds to ``matrix @ coefficients``; None is 0.
+    shap_scale : str or None
+        Name of the explained quantity when it is not the risk itself.
+    explained : callable or None
+        ``explained(fitted, X)`` gives that quantity, (n,), a monotone function of the risk.
+    """
+
+    label: str
+    build: Callable
+    space: Callable
+    risk: Callable
+    risk_scale: str
+    curve: Callable | None
+    shap: Callable
+    shap_kind: Literal["exact", "sampled"]
+    supports_entry: bool
+    handles_missing: bool
+    scale: bool
+    max_block_columns: int | None
+    coefficients: Callable | None = None
+    intercept: Callable | None = None
+    shap_scale: str | None = None
+    explained: Callable | None = None
+
+
+def refuse_entry(y, label):
+    """Raise when entry times are given to a model that would ignore them.
+
+    Raises
+    ------
+    DataError
+        When ``y`` has the field ``entry``.
+    """
+    if y.dtype.names and "entry" in y.dtype.names:
+        raise DataError(
+            f"{label}: entry times (left truncation) are given, but this model ignores them and "
+            "would overstate survival. Use a model that supports entry, or remove 'entry' from the "
+            "endpoint if every patient was under observation from time zero."
+        )
+
+
+def refuse_no_events(y, label):
+    """Raise when nobody in the training part had the event.
+
+    Raises
+    ------
+    DataError
+        When no event is in ``y``.
+    """
+    if not y["event"].any():
+        raise DataError(
+            f"{label}: none of {len(y)} patients in the training part had the event; "
+            "expected at least one. Use fewer folds, or another endpoint."
+        )

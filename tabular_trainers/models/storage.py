@@ -1,0 +1,90 @@
+"""Fitted models on disk, in skops' format: numbers and known classes, no pickle."""
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from tabular_trainers.errors import SchemaError, listing
+
+METADATA = "tabular_trainers.json"
+
+
+def trusted_types():
+    """Names of our own classes that a saved model may hold, besides what skops itself trusts."""
+    from tabular_trainers.models import MODELS
+    from tabular_trainers.preprocess import Preprocessor
+
+    built = [type(spec.build()) for rows in MODELS.values() for spec in rows.values()]
+    return sorted({f"{kind.__module__}.{kind.__qualname__}" for kind in [Preprocessor, *built]})
+
+
+def save_model(pipeline, path, metadata=None):
+    """Write a fitted pipeline and what is known about it as one ``.skops`` file.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Fitted, from `make_model`.
+    path : path-like
+        Written beside and renamed, so that a half-written file never has this name.
+    metadata : dict, optional
+        Plain JSON: input columns, feature set, endpoint, versions, risk scale, config hash.
+    """
+    import skops.io
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    entries = {METADATA: json.dumps(metadata or {}, sort_keys=True, indent=1).encode()}
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as archive:
+        entries |= {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(partial, "w", compression=zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(entries):
+            # A fixed date: the same model gives the same bytes.
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            archive.writestr(entry, entries[name], compress_type=zipfile.ZIP_DEFLATED)
+    os.replace(partial, path)
+
+
+def load_model(path):
+    """Read a model written by `save_model`.
+
+    Returns
+    -------
+    pipeline : Pipeline
+    metadata : dict
+
+    Raises
+    ------
+    SchemaError
+        When there is no such file, it is not a model of this package, or it holds a type that is
+        not ours: such a file could run code and is not opened.
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            metadata = json.loads(archive.read(METADATA))
+        unknown = set(skops.io.get_untrusted_types(data=content)) - set(trusted_types())
+        if unknown:
+            raise SchemaError(
+                f"{path}: holds types that no model of this package has: "
+                f"{listing(sorted(unknown))}. It was not opened; fit the model again."
+            )
+        return skops.io.loads(content, trusted=trusted_types()), metadata
+    except FileNotFoundError:
+        raise SchemaError(f"{path}: no such file; expected a model written by a run.") from None
+    except UntrustedTypesFoundException as error:
+        raise SchemaError(f"{path}: {error}. It was not opened; fit the model again.") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, SchemaError):
+            raise
+        raise SchemaError(
+            f"{path}: not a model written by this package, or damaged "
+            f"({type(error).__name__}). Fit the model again."
+        ) from None

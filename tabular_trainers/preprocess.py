@@ -1,0 +1,402 @@
+"""Turn a table of user columns into a matrix of numbers, learned on the training part only.
+
+The steps are the same for every model; what differs (standardise or not, leave missing values or
+not, how wide a block may be before it is reduced) comes from the model's row. All of it is linear
+in an expanded matrix (numbers, missing indicators, one-hot levels), so the coefficients of a linear
+model map back to the user's columns exactly.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest
+
+MAX_LEVELS = 100  # a categorical with this many levels is an identifier or free text
+DEFAULT_COMPONENTS = 64
+MIN_MISSING_SHARE = 0.05  # a missing indicator needs this share of the training part ...
+MIN_MISSING_PATIENTS = 10  # ... and this many patients, otherwise it fits noise
+MISSING_LEVEL = "(missing)"
+
+
+class Preprocessor(TransformerMixin, BaseEstimator):
+    """Impute, encode, standardise and reduce the columns of a feature set.
+
+    Columns are named ``block.column``. Everything is learned in ``fit``, so that inside a fold
+    nothing is known of the test part:
+
+    - columns that are constant, all missing or an exact copy of an earlier column are left out;
+    - a missing number becomes the training median (behind a reduction the mean, so that a patient
+      without the block lies at the centre of the components); an indicator column is added where at
+      least 5% and 10 patients are missing, once for columns missing in the same patients;
+    - a categorical column becomes one column a level; missing is a level of its own if seen in
+      training; an unseen level is zero in all of them;
+    - a block named in ``reduce``, or with more numeric columns than ``max_block_columns``, is
+      replaced by its principal components (columns standardised first).
+
+    Parameters
+    ----------
+    categorical : sequence of str
+        Names of categorical columns; those that are not in the table are ignored.
+    reduce : dict or None
+        ``{block: {"pca": k}}``.
+    scale : bool
+        Centre and standardise. One-hot levels and missing indicators are centred only, so that a
+        level with three patients does not become the largest column of the matrix. Components
+        share one factor a block, so that the first has unit variance and later ones stay smaller.
+    keep_missing : bool
+        Leave missing numbers as NaN, for models that handle them; no indicators then.
+    max_block_columns : int or None
+        Wider blocks are reduced by default; None means never.
+    default_components : int
+        Components of a block that is reduced by default.
+    random_state : int
+        Unused: the decomposition is exact. Kept so that every step takes a seed.
+
+    Attributes
+    ----------
+    outputs_ : DataFrame
+        One row an output column: name, block, feature, is_component.
+    dropped_ : dict
+        Column left out: reason.
+    """
+
+    def __init__(
+        self,
+        categorical=(),
+        reduce=None,
+        scale=True,
+        keep_missing=False,
+        max_block_columns=None,
+        default_components=DEFAULT_COMPONENTS,
+        random_state=0,
+    ):
+        self.categorical = categorical
+        self.reduce = reduce
+        self.scale = scale
+        self.keep_missing = keep_missing
+        self.max_block_columns = max_block_columns
+        self.default_components = default_components
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Learn medians, levels, scales and components from the training part.
+
+        Raises
+        ------
+        DataError
+            When a categorical column has 100 levels or more, or no usable column is left.
+        SchemaError
+            When a column that is not categorical holds text, or a number is infinite.
+        """
+        columns = [str(c) for c in X.columns]
+        wanted = set(self.categorical)
+        self.columns_ = columns
+        self.numeric_ = [c for c in columns if c not in wanted]
+        self.levels_ = {c: _levels(X[c], c) for c in columns if c in wanted}
+        self.dropped_ = {
+            c: "constant" if levels else "all missing"
+            for c, levels in self.levels_.items()
+            if len(levels) < 2
+        }
+
+        raw = _numbers(X, self.numeric_)
+        missing = np.isnan(raw)
+        self.dropped_ |= _useless(raw, missing, self.numeric_)
+        kept = np.array([c not in self.dropped_ for c in self.numeric_], dtype=bool)
+        kept_names = [c for c, keep in zip(self.numeric_, kept, strict=True) if keep]
+        components = self._components_wanted(kept_names)
+        reduced = np.array([_block(c) in components for c in self.numeric_], dtype=bool)
+
+        self.fill_ = np.where(reduced, _mean(raw, missing), _median(raw, missing))
+        self.used_ = np.flatnonzero(kept)
+        self.indicators_ = (
+            np.zeros(0, dtype=np.int64)
+            if self.keep_missing
+            else _indicators(raw, missing, reduced, kept)
+        )
+        self._name_expanded()
+
+        expanded = self._expand(X, raw, missing)
+        n_numeric = len(self.used_)
+        self.centre_ = expanded.mean(axis=0) if len(expanded) else np.zeros(expanded.shape[1])
+        spread = expanded.std(axis=0)
+        spread[n_numeric:] = 1.0
+        self.spread_ = np.where(spread > 0, spread, 1.0)
+        self._reduce_blocks((expanded - self.centre_) / self.spread_, components)
+        self._name_outputs()
+        if not len(self.output_names_):
+            raise DataError(
+                f"{listing(columns)}: no column varies in the training part; "
+                "expected at least one. "
+                "Add columns, or leave out this feature set."
+            )
+        return self
+
+    def transform(self, X):
+        """Give the matrix a model is fitted on, float64 of shape (n_patients, n_outputs)."""
+        z, absent = self._standardised(X)
+        parts = [z[:, self.direct_]]
+        if not self.scale:
+            parts[0] = parts[0] * self.spread_[self.direct_] + self.centre_[self.direct_]
+        for block, positions in self.block_positions_.items():
+            values = z[:, positions]
+            if self.keep_missing:
+                values = np.where(absent[:, positions], 0.0, values)
+            scores = values @ self.loadings_[block]
+            if self.keep_missing:
+                scores[absent[:, positions].all(axis=1)] = np.nan
+            parts.append(scores)
+        return np.ascontiguousarray(np.hstack(parts))
+
+    def linear_terms(self, X, coef):
+        """Split ``transform(X) @ coef`` into contributions of the user's columns.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_patients, n_columns)
+        coef : array of shape (n_outputs,)
+
+        Returns
+        -------
+        terms : DataFrame of shape (n_patients, n_columns)
+            Zero for columns left out; each column has mean zero over the training part.
+        base : float
+            ``terms.sum(axis=1) + base`` equals ``transform(X) @ coef``.
+        """
+        if self.keep_missing:
+            raise ValueError("linear_terms needs imputed numbers; build with keep_missing=False.")
+        z, _ = self._standardised(X)
+        coef = np.asarray(coef, dtype=np.float64)
+        weight = np.zeros(z.shape[1])
+        n_direct = len(self.direct_)
+        weight[self.direct_] = coef[:n_direct]
+        base = 0.0
+        if not self.scale:
+            base = float(self.centre_[self.direct_] @ weight[self.direct_])
+            weight[self.direct_] *= self.spread_[self.direct_]
+        start = n_direct
+        for block, positions in self.block_positions_.items():
+            loadings = self.loadings_[block]
+            weight[positions] = loadings @ coef[start : start + loadings.shape[1]]
+            start += loadings.shape[1]
+        terms = np.zeros((len(X), len(self.columns_)))
+        where = {c: j for j, c in enumerate(self.columns_)}
+        np.add.at(terms, (slice(None), [where[c] for c in self.expanded_source_]), z * weight)
+        return pd.DataFrame(terms, index=X.index, columns=self.columns_), base
+
+    @property
+    def outputs_(self):
+        """One row an output column: name, block, feature, is_component."""
+        check_is_fitted(self, "output_names_")
+        return pd.DataFrame(
+            {
+                "name": self.output_names_,
+                "block": [_block(name) for name in self.output_names_],
+                "feature": self.output_features_,
+                "is_component": self.output_is_component_,
+            }
+        )
+
+    @property
+    def feature_names_in_(self):
+        """Names of the columns seen in ``fit``."""
+        check_is_fitted(self, "columns_")
+        return np.array(self.columns_, dtype=object)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the output columns."""
+        check_is_fitted(self, "output_names_")
+        return np.array(self.output_names_, dtype=object)
+
+    def _components_wanted(self, kept_names):
+        widths = pd.Series([_block(c) for c in kept_names], dtype=object).value_counts()
+        wanted = {}
+        for block in dict.fromkeys(_block(c) for c in kept_names):
+            given = (self.reduce or {}).get(block)
+            if given is not None:
+                if set(given) != {"pca"}:
+                    raise SchemaError(
+                        f"blocks.{block}, reduce: {listing(given)} is not known; "
+                        "expected { pca = number of components }."
+                    )
+                wanted[block] = int(given["pca"])
+            elif self.max_block_columns is not None and widths[block] > self.max_block_columns:
+                wanted[block] = int(self.default_components)
+        return wanted
+
+    def _name_expanded(self):
+        used = [self.numeric_[j] for j in self.used_]
+        indicated = [self.numeric_[j] for j in self.indicators_]
+        self.expanded_ = used + [f"{c} missing" for c in indicated]
+        self.expanded_source_ = used + indicated
+        for column, levels in self.levels_.items():
+            if column not in self.dropped_:
+                self.expanded_ += [f"{column}={level}" for level in levels]
+                self.expanded_source_ += [column] * len(levels)
+
+    def _expand(self, X, raw, missing):
+        """Numbers, missing indicators and one-hot levels side by side."""
+        numbers = np.where(missing[:, self.used_], self.fill_[self.used_], raw[:, self.used_])
+        parts = [numbers, missing[:, self.indicators_].astype(np.float64)]
+        for column, levels in self.levels_.items():
+            if column not in self.dropped_:
+                codes = pd.Categorical(_text(X[column]), categories=levels).codes
+                parts.append((codes[:, None] == np.arange(len(levels))).astype(np.float64))
+        return np.hstack(parts)
+
+    def _standardised(self, X):
+        check_is_fitted(self, "output_names_")
+        absent_columns = [c for c in self.columns_ if c not in X.columns]
+        if absent_columns:
+            hint = nearest(absent_columns[0], [c for c in X.columns if c not in self.columns_])
+            raise SchemaError(
+                f"{count(len(absent_columns), 'column')} of the {len(self.columns_)} the model was "
+                f"fitted on not in the table: {listing(absent_columns)}.{hint}"
+            )
+        raw = _numbers(X, self.numeric_)
+        missing = np.isnan(raw)
+        expanded = self._expand(X, raw, missing)
+        z = (expanded - self.centre_) / self.spread_
+        absent = np.zeros(z.shape, dtype=bool)
+        absent[:, : len(self.used_)] = missing[:, self.used_]
+        if self.keep_missing:
+            z[absent] = np.nan
+        return z, absent
+
+    def _reduce_blocks(self, z, components):
+        self.loadings_, self.block_positions_ = {}, {}
+        blocks = np.array([_block(self.numeric_[j]) for j in self.used_], dtype=object)
+        direct = np.ones(z.shape[1], dtype=bool)
+        for block, wanted in components.items():
+            positions = np.flatnonzero(blocks == block)
+            direct[positions] = False
+            self.block_positions_[block] = positions
+            self.loadings_[block] = _principal_axes(z[:, positions], wanted, self.scale)
+        self.direct_ = np.flatnonzero(direct)
+
+    def _name_outputs(self):
+        self.output_names_ = [self.expanded_[j] for j in self.direct_]
+        self.output_features_ = [_column(self.expanded_source_[j]) for j in self.direct_]
+        self.output_is_component_ = [False] * len(self.direct_)
+        for block, loadings in self.loadings_.items():
+            names = [f"pc{k + 1:02d}" for k in range(loadings.shape[1])]
+            self.output_names_ += [f"{block}.{name}" for name in names]
+            self.output_features_ += names
+            self.output_is_component_ += [True] * len(names)
+
+
+def _block(name):
+    return name.split(".", 1)[0]
+
+
+def _column(name):
+    return name.split(".", 1)[-1]
+
+
+def _text(values):
+    """Levels as text, so that 1 and "1" are one level; missing is a level of its own."""
+    values = values.astype(object)
+    return values.where(values.notna(), MISSING_LEVEL).astype(str)
+
+
+def _levels(values, name):
+    levels = sorted(set(_text(values)))
+    if len(levels) >= MAX_LEVELS:
+        raise DataError(
+            f"column {name}: {len(levels)} distinct labels among {count(len(values), 'patient')}; "
+            f"expected fewer than {MAX_LEVELS} for a categorical column. "
+            "Group its labels, or leave it out of the block."
+        )
+    return [] if levels == [MISSING_LEVEL] else levels
+
+
+def _numbers(X, columns):
+    table = X[columns]
+    text = [
+        c
+        for c, kind in zip(columns, table.dtypes, strict=True)
+        if not pd.api.types.is_numeric_dtype(kind)  # bool counts as numeric
+    ]
+    if text:
+        raise SchemaError(
+            f"{listing(text)}: {count(len(text), 'column')} with text; expected numbers. "
+            "Name such columns under 'categorical' in cohort.toml."
+        )
+    raw = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(raw).any():
+        infinite = [c for c, bad in zip(columns, np.isinf(raw).any(axis=0), strict=True) if bad]
+        raise SchemaError(f"{listing(infinite)}: infinite values; expected finite numbers.")
+    return raw
+
+
+def _useless(raw, missing, names):
+    """Name the numeric columns that are all missing, constant, or a copy of an earlier one."""
+    reasons, seen = {}, {}
+    with np.errstate(invalid="ignore"):
+        lowest = np.where(missing, np.inf, raw).min(axis=0, initial=np.inf)
+        highest = np.where(missing, -np.inf, raw).max(axis=0, initial=-np.inf)
+    by_column = np.ascontiguousarray(raw.T)
+    for j, name in enumerate(names):
+        if lowest[j] > highest[j]:
+            reasons[name] = "all missing"
+        elif lowest[j] == highest[j]:
+            reasons[name] = "constant"
+        else:
+            earlier = seen.setdefault(by_column[j].tobytes(), name)
+            if earlier != name:
+                reasons[name] = f"copy of {earlier}"
+    return reasons
+
+
+def _median(raw, missing):
+    some = missing.any(axis=0)
+    median = np.zeros(raw.shape[1])
+    if len(raw):
+        median[~some] = np.median(raw[:, ~some], axis=0)
+    for j in np.flatnonzero(some & ~missing.all(axis=0)):
+        median[j] = np.median(raw[~missing[:, j], j])
+    return median
+
+
+def _mean(raw, missing):
+    observed = (~missing).sum(axis=0)
+    return np.where(missing, 0.0, raw).sum(axis=0) / np.maximum(observed, 1)
+
+
+def _indicators(raw, missing, reduced, kept):
+    """Positions of the columns whose missingness gets a column of its own."""
+    enough = max(MIN_MISSING_SHARE * len(raw), MIN_MISSING_PATIENTS)
+    often = missing.sum(axis=0) >= enough
+    often &= missing.sum(axis=0) <= len(raw) - MIN_MISSING_PATIENTS
+    # A number that already says the same (missing_blocks.<block>) makes an indicator redundant.
+    whole = kept & ~missing.any(axis=0)
+    zero_one = whole & ((raw == 0) | (raw == 1)).all(axis=0)
+    seen = {(raw[:, j] == 1).tobytes() for j in np.flatnonzero(zero_one)}
+    chosen = []
+    for j in np.flatnonzero(often & ~reduced):
+        pattern = missing[:, j].tobytes()
+        if pattern not in seen:
+            seen.add(pattern)
+            chosen.append(j)
+    return np.array(chosen, dtype=np.int64)
+
+
+def _principal_axes(z, wanted, scale):
+    """Compute the loadings (n_columns, k) of the first k components of standardised columns.
+
+    Decomposes whichever of the two cross products is smaller; signs are fixed by the largest
+    loading, so that the same data give the same components.
+    """
+    n, p = z.shape
+    gram = z @ z.T if n < p else z.T @ z
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    k = min(wanted, max(n - 1, 1), p)
+    k = max(1, min(k, int((values > values[0] * 1e-10).sum())))
+    values, vectors = values[:k], vectors[:, :k]
+    axes = z.T @ vectors / np.sqrt(values) if n < p else vectors
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.where(axes[largest, np.arange(k)] < 0, -1.0, 1.0)
+    return np.ascontiguousarray(axes / np.sqrt(values[0] / n) if scale else axes)
