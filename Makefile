@@ -19,7 +19,7 @@ help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
 
 demo: $(VENV)/.installed  ## install, run the embedded demo and print where its report lies
-	$(BIN)/tabular-trainers demo
+	$(BIN)/tabular-trainers demo --overwrite
 
 test: $(VENV)/.installed-test  ## run every quick test
 	$(PYTEST) -m "not ($(ELSEWHERE))"

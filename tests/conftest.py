@@ -1,15 +1,10 @@
 """What every test shares: where real data lie, one thread each, no network, skips with a reason."""
 
-import os
-
-# Before numpy is imported anywhere: pytest-xdist already uses every core.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-os.environ.setdefault("MPLBACKEND", "Agg")
-
 import ipaddress
+import os
 import shutil
 import socket
+import tomllib
 from pathlib import Path
 
 import hypothesis
@@ -29,8 +24,42 @@ NEEDS = {
 }
 
 
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def _sources():
+    """Return {module name: file} for every module that is installed."""
+    folders = PYPROJECT["tool"]["setuptools"]["package-dir"]
+    sources = {}
+    for package in PYPROJECT["tool"]["setuptools"]["packages"]:
+        folder = ROOT / folders.get(package, package.replace(".", "/"))
+        for path in folder.glob("*.py"):
+            stem = path.stem
+            sources[package if stem == "__init__" else f"{package}.{stem}"] = path
+    return dict(sorted(sources.items()))
+
+
+SOURCES = _sources()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
 class NetworkUseError(RuntimeError):
     """A test reached beyond this computer; not an OSError, so that no library swallows it."""
+
+
+def pytest_configure():
+    """Give libraries one thread each, before any of them is imported: pytest uses every core."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test once for every module, or once for every notebook."""
+    if "module_name" in metafunc.fixturenames:
+        metafunc.parametrize("module_name", SOURCES)
+    if "notebook_path" in metafunc.fixturenames:
+        metafunc.parametrize("notebook_path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def _first_found(programs):
@@ -109,3 +138,15 @@ def chromium():
 def root():
     """Return the folder of the checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def pyproject():
+    """Return pyproject.toml, parsed."""
+    return PYPROJECT
+
+
+@pytest.fixture(scope="session")
+def sources():
+    """Return {module name: file} for every module that is installed."""
+    return SOURCES
