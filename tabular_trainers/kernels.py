@@ -1,4 +1,4 @@
-"""Compile a numerical kernel with numba, when it is first called, and cache it where that is possible."""
+"""Compile a numerical kernel with numba on its first call, and cache it where that is possible."""
 
 import functools
 import logging

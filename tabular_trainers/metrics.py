@@ -1,5 +1,40 @@
-"""Measures of prediction, for survival and for classification."""
+"""Measures of prediction, for survival and for classification.
 
+All of them take patient weights, one row or many (bootstrap multiplicities), and those that compare
+patients take strata: pairs are formed within a fold only, because risks of different folds come
+from different models. Ties, censoring weights and references are in each measure's own words.
+"""
+
+from tabular_trainers.bootstrap import bootstrap_method, bootstrap_weights, interval
+from tabular_trainers.calibration import calibration_slope, observed_expected
+from tabular_trainers.censoring import inverse_weights, kaplan_meier, survival_at
 from tabular_trainers.concordance import harrell_c
+from tabular_trainers.discrimination import auc, auprc, auroc, uno_c
+from tabular_trainers.horizons import default_horizons, horizon_note, numbers_at_risk
+from tabular_trainers.prediction_error import brier, integrated_brier, log_loss, time_grid
+from tabular_trainers.scoring import headline, score
 
-__all__ = ["harrell_c"]
+__all__ = [
+    "auc",
+    "auprc",
+    "auroc",
+    "bootstrap_method",
+    "bootstrap_weights",
+    "brier",
+    "calibration_slope",
+    "default_horizons",
+    "harrell_c",
+    "headline",
+    "horizon_note",
+    "integrated_brier",
+    "interval",
+    "inverse_weights",
+    "kaplan_meier",
+    "log_loss",
+    "numbers_at_risk",
+    "observed_expected",
+    "score",
+    "survival_at",
+    "time_grid",
+    "uno_c",
+]

@@ -75,7 +75,7 @@ def finite_vector(values, n, name):
 
 
 def strata_codes(strata, n):
-    """Number the strata 0, 1, ...; ``None`` is one stratum of all patients.
+    """Give strata the numbers 0, 1, ...; ``None`` is one stratum of all patients.
 
     Returns
     -------

@@ -1,0 +1,88 @@
+"""The one bootstrap behind every interval: weights of patients, and what is read from the draws."""
+
+import numpy as np
+
+from tabular_trainers.outcome import strata_codes
+
+MIN_SITES = 10  # fewer clusters give a standard error that is itself mostly noise
+UNDEFINED = 0.05  # share of resamples that may leave a measure undefined
+
+
+def bootstrap_weights(strata, cluster=None, n_resamples=500, seed=0):
+    """Draw how often each patient is in each resample.
+
+    Patients are drawn with replacement within strata (folds), which keeps the size of every fold.
+    With ``cluster``, and at least 10 clusters, whole clusters are drawn within a fold instead,
+    except in a fold with a single one, where its patients are drawn.
+
+    Parameters
+    ----------
+    strata : array-like of shape (n_patients,)
+        Test fold of each patient.
+    cluster : array-like of shape (n_patients,), default=None
+        Site of each patient; a missing one is a cluster of its own.
+    n_resamples : int, default=500
+    seed : int, default=0
+
+    Returns
+    -------
+    ndarray of int32, shape (n_resamples, n_patients)
+
+    References
+    ----------
+    Efron & Tibshirani 1993. Field & Welsh, JRSS B 2007;69:369 (clusters).
+    """
+    strata = np.asarray(strata)
+    codes, n_strata = strata_codes(strata, len(strata))
+    clusters = cluster_codes(cluster, len(codes))
+    random = np.random.default_rng(np.random.SeedSequence([seed, 0x626F6F74]))
+    weights = np.zeros((n_resamples, len(codes)), dtype=np.int32)
+    for s in range(n_strata):
+        at = np.flatnonzero(codes == s)
+        members = np.arange(len(at)) if clusters is None else clusters[at]
+        units, unit = np.unique(members, return_inverse=True)
+        if len(units) < 2:
+            units, unit = at, np.arange(len(at))
+        draws = random.multinomial(len(units), np.full(len(units), 1 / len(units)), n_resamples)
+        weights[:, at] = draws[:, unit]
+    return weights
+
+
+def cluster_codes(cluster, n):
+    """Number the clusters; ``None`` when there are none, or fewer than 10."""
+    if cluster is None:
+        return None
+    import pandas as pd
+
+    codes = pd.factorize(pd.Series(np.asarray(cluster, dtype=object)), sort=False)[0]
+    if codes.max(initial=-1) + 1 < MIN_SITES:
+        return None
+    missing = codes < 0
+    codes[missing] = codes.max() + 1 + np.arange(missing.sum())
+    return codes.astype(np.int64)
+
+
+def bootstrap_method(n_resamples, cluster=None):
+    """Name the method of an interval, as it stands in the tables."""
+    unit = "patients" if cluster is None or cluster_codes(cluster, 0) is None else "sites"
+    return f"bootstrap ({n_resamples} resamples of {unit} within folds)"
+
+
+def interval(draws):
+    """Standard error and 95% percentile interval of bootstrap draws.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_resamples,)
+
+    Returns
+    -------
+    standard_error, lower, upper : float
+        NaN when more than 5% of the draws are undefined; fewer are left out.
+    """
+    draws = np.asarray(draws, dtype=np.float64)
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < 2 or len(defined) < (1 - UNDEFINED) * len(draws):
+        return np.nan, np.nan, np.nan
+    lower, upper = np.percentile(defined, [2.5, 97.5])
+    return float(defined.std(ddof=1)), float(lower), float(upper)
