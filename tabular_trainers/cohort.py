@@ -202,7 +202,7 @@ class Cohort:
         """Start the flow of patients where none is given."""
         if self.flow is None:
             steps = [("patients in the cohort", 0, len(self.patients))]
-            object.__setattr__(self, "flow", _flow_table(steps))
+            object.__setattr__(self, "flow", flow_table(steps))
 
     def __repr__(self):
         """Say in one line what the cohort holds."""
@@ -344,7 +344,7 @@ class Cohort:
             },
             baseline=CLINICAL if CLINICAL in names else None,
             full="+".join(used),
-            flow=_flow_table(steps),
+            flow=flow_table(steps),
             dropped=X.loc[dropped] if len(dropped) else None,
             notes=tuple(notes),
         )
@@ -406,7 +406,8 @@ def load_cohort(config, data=None, endpoint=None):
     return load(config, data, endpoint)
 
 
-def _flow_table(steps):
+def flow_table(steps):
+    """Make the flow of patients from steps of (description, dropped, left)."""
     return pd.DataFrame(
         {
             "step": np.arange(len(steps), dtype="int64"),

@@ -82,8 +82,8 @@ def synthetic_cohort(
     """Draw a cohort whose true risk is known.
 
     Features are standard normal (the block ``clinical`` also has a column ``stage`` with the labels
-    I, II, III). The true risk is a sum over blocks; each part is a weighted sum of the block's first
-    three columns (and stage) whose standard deviation over patients is the block's effect. Survival
+    I, II, III). The true risk is a sum over blocks; each part is a weighted sum of that block's
+    first three columns (and stage); its standard deviation over patients is the effect. Survival
     times are exponential with this log hazard; labels have it as log odds.
 
     Parameters
