@@ -267,7 +267,11 @@ def test_a_warning_of_ours_is_an_error_and_a_library_s_is_not():
     for module in ("tabular_trainers", "tabular_trainers.cohort", "tabular_trainers.models.cox"):
         with pytest.raises(UserWarning, match="ours"):
             warnings.warn_explicit("ours", UserWarning, "file.py", 1, module=module)
-    warnings.warn_explicit("theirs", UserWarning, "file.py", 1, module="tabular_trainers_friend")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.warn_explicit(
+            "theirs", UserWarning, "file.py", 1, module="tabular_trainers_friend"
+        )
+    assert [str(warning.message) for warning in seen] == ["theirs"]
 
 
 def test_tests_reach_no_network():
