@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 
 from tabular_trainers.cohort import AnalysisSet, Cohort
-from tabular_trainers.errors import DataError, SchemaError, listing, unknown_name
+from tabular_trainers.errors import DataError, listing
 from tabular_trainers.parallel import Task, map_tasks
 
 DEFAULT_TRIALS = (
     8  # a model tuned by trials; measured: a full run stays within minutes on two cores
 )
 SELECTED = "selected"
-HEADLINE = {"survival": "harrell_c", "classification": "auroc"}
-GRID_POINTS = 50
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ class Plan:
     @property
     def primary(self):
         """The comparison named before the run, or None when there is nothing to compare."""
+        from tabular_trainers.scoring import HEADLINE
+
         analysis = self.analysis
         if analysis.baseline is None or analysis.full == analysis.baseline:
             return None
@@ -184,10 +184,11 @@ def evaluate(
     Raises
     ------
     SchemaError
-        Unknown endpoint, block or model, or a fold table that breaks its contract.
+        A fold table breaks its contract.
     DataError
-        The patients cannot answer the question: too few events for the folds, one site with over
-        half of the events, a model that does not take entry times.
+        Unknown endpoint, block or model; or the patients cannot answer the question: too few
+        events for the folds, one site with over half of the events, entry times that a model does
+        not take.
     """
     plan = make_plan(
         cohort,
@@ -241,8 +242,7 @@ def make_plan(
             held_out_fold(table, analysis.patient_id),
             analysis.endpoint.horizons,
         )
-        tau = max(horizons)
-        times = np.unique([*horizons, *np.linspace(tau / GRID_POINTS, tau, GRID_POINTS)])
+        times = np.unique([*horizons, *metrics.time_grid(max(horizons))])
     return Plan(analysis, models, table, note, times, horizons, seed, n_trials, tuning_seconds)
 
 
@@ -343,13 +343,12 @@ def held_out_fold(folds, patient_id, repeat=0):
 
 
 def _check_models(models, endpoint):
-    from tabular_trainers.models import MODELS
+    from tabular_trainers.models import MODELS, find_model
 
     known = MODELS[endpoint.kind]
     models = tuple(dict.fromkeys(models or known))
     for name in models:
-        if name not in known:
-            raise SchemaError(unknown_name(f"model for {endpoint.kind}", name, known))
+        find_model(name, endpoint.kind)
     refusing = [name for name in models if endpoint.has_entry and not known[name].supports_entry]
     if refusing:
         able = [name for name, spec in known.items() if spec.supports_entry]

@@ -122,9 +122,14 @@ def predict(run_folder, cohort, *, data=None, out=None):
     feature_set, model = (facts["primary_model"][key] for key in ("feature_set", "model"))
     pipeline, metadata = load_model(run_folder / "models" / feature_set / f"{model}.skops")
     if not isinstance(cohort, cohorts.Cohort):
-        cohort = cohorts.load_cohort(cohort, data, endpoint=())
-    X = cohort.features(feature_set)
-    X = _same_columns(X, metadata)
+        cohort = cohorts.load_cohort(cohort, data)
+    absent = [name for name in feature_set.split("+") if name not in cohort.blocks]
+    if absent:
+        raise SchemaError(
+            f"the cohort has no block {listing(absent)}, which model {model} ({feature_set}) was "
+            f"fitted on; its blocks: {listing(cohort.blocks)}."
+        )
+    X = _same_columns(cohort.features(feature_set), metadata)
     spec = MODELS[metadata["kind"]][model]
     horizons = metadata["horizons"] or [np.nan]
     risk = predict_risk(pipeline, spec, X)

@@ -121,8 +121,10 @@ def _keeps_sites(plan):
 
 
 def _assemble(evaluation, plans, predictions, model):
+    from tabular_trainers.scoring import HEADLINE
+
     plan = evaluation.plan
-    metric = evaluating.HEADLINE[plan.task]
+    metric = HEADLINE[plan.task]
 
     def measure(name):
         return _headline(plans[name], predictions[name], evaluation.n_resamples)
