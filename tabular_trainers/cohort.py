@@ -60,7 +60,8 @@ class Endpoint:
     dropped : tuple of (str, int)
         Why patients of the clinical table have no such endpoint, and how many.
     own_columns : tuple of str
-        Columns ``block.column`` that hold the label itself; never predictors of this endpoint.
+        Columns ``block.column`` that hold the label or give it away; never predictors of this
+        endpoint.
     """
 
     name: str
@@ -312,14 +313,14 @@ class Cohort:
             own = [column for column in table.columns if column in endpoint.own_columns]
             if own:
                 notes.append(
-                    f"block {name}: {listing(own)} is the label of endpoint {endpoint.name}, "
-                    "and so not a predictor here."
+                    f"endpoint {endpoint.name}: {listing(own, 20)} left out of the predictors "
+                    "(the label itself, or named under leave_out)."
                 )
             table = table.drop(columns=own)
             if table.shape[1] == 0:
                 raise SchemaError(
-                    f"block {name}: its only column is the label of endpoint {endpoint.name}; "
-                    "leave the block out of the feature sets."
+                    f"block {name}: every column is left out for endpoint {endpoint.name}; "
+                    "name feature sets without this block."
                 )
             columns[name] = tuple(table.columns)
             categorical += [f"{name}.{c}" for c in block.categorical if f"{name}.{c}" not in own]

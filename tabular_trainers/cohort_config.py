@@ -31,6 +31,7 @@ class _EndpointOptions(_Options):
     table: str | None = None  # default: the clinical table
     key: str | None = None  # the id column of that table, where it has another name
     missing_values: list[Label] = []  # values of event or label that mean: not known
+    leave_out: list[str] = []  # columns of any block that would give this endpoint away
 
 
 class SurvivalOptions(_EndpointOptions):

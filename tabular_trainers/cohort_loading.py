@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from tabular_trainers.cohort import Cohort, flow_table
-from tabular_trainers.cohort_blocks import read_block
+from tabular_trainers.cohort_blocks import matches, read_block
 from tabular_trainers.cohort_config import read_config
 from tabular_trainers.cohort_endpoints import outcome_columns, read_endpoint
 from tabular_trainers.cohort_tables import (
@@ -24,6 +24,7 @@ from tabular_trainers.errors import (
     Problems,
     SchemaError,
     count,
+    nearest,
     unknown_name,
 )
 
@@ -63,7 +64,7 @@ def load(config, data=None, endpoint=None):
         if found is None:
             endpoint_problems[name] = wrong
         else:
-            endpoints[name] = _with_own_columns(found, reading, sources)
+            endpoints[name] = _with_own_columns(found, endpoint_options, reading, sources)
     _raise(problems, endpoint_problems, endpoint, len(options.endpoints))
     return Cohort(
         title=options.title,
@@ -149,13 +150,23 @@ def _patient_labels(reading, column, role):
     return frame[role].where(frame[role].notna(), UNKNOWN_SITE)
 
 
-def _with_own_columns(endpoint, reading, sources):
-    """Mark the columns of blocks that hold the label itself."""
+def _with_own_columns(endpoint, options, reading, sources):
+    """Mark the columns of blocks that hold the label itself, or are named under leave_out."""
     own = [
         column
         for column, place in sources.items()
         if reading.outcomes.get(place, (None,))[0] == endpoint.name
     ]
+    names = [column for _, column in sources.values()]
+    for pattern in options.leave_out:
+        hits = set(matches(pattern, names))
+        if not hits:
+            reading.problems.add(
+                f"[endpoints.{endpoint.name}], leave_out: {pattern!r} is in no block."
+                f"{nearest(pattern, names)}"
+            )
+        own += [column for column, (_, name) in sources.items() if name in hits]
+    own = dict.fromkeys(own)
     return dataclasses.replace(endpoint, own_columns=tuple(own))
 
 

@@ -220,7 +220,7 @@ def one_row_each(found, frame, where, pool=None, may_pool=False):
     size = f"{count(len(frame), 'row')} of {count(n_patients, 'patient')}"
     if pool is None and not (differs | differs_text).any():
         words = "agree in every column used; one row a patient was kept"
-        return frame[~repeated].sort_index(), f"{where}, {found.name}: {size} {words}."
+        return frame[~repeated].sort_index(), f"{found.name}: {size} {words}."
     wrong = differs | differs_text if pool is None else differs_text
     if wrong.any() and pool != "first":
         ids = list(dict.fromkeys(patients[wrong]))
