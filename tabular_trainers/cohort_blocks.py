@@ -108,6 +108,7 @@ def _choose(options, found, where, reading):
     """Choose the columns of a block: a list of (Rows, column), in the order of the options."""
     problems = reading.problems
     names = {id(part): [str(c) for c in part.frame.columns] for part in found}
+    apart = {id(part): _set_apart(part, reading) for part in found}
     everything = list(dict.fromkeys(sum(names.values(), [])))
     excluded = set()
     for pattern in options.exclude:
@@ -133,7 +134,7 @@ def _choose(options, found, where, reading):
                         f"{where}: column {column!r} is the outcome of endpoint {endpoint}, not a "
                         "predictor; leave it out of columns."
                     )
-                elif not exact and (endpoint or column in _set_apart(part, reading)):
+                elif not exact and (endpoint or column in apart[id(part)]):
                     left_out.extend([column] if endpoint else [])
                 else:
                     chosen.setdefault(column, []).append(part)
@@ -182,36 +183,42 @@ def _declared(patterns, columns, where, problems):
 
 def _typed(part, columns, categorical, where, problems):
     """Type the columns: float64, or text for labels; also the text columns that nobody declared."""
-    frame, typed, text = part.frame, {}, []
-    for column in columns:
-        values = frame[column]
+    frame, labelled, text = part.frame, {}, []
+    numeric = [
+        column
+        for column in columns
+        if column not in categorical and _is_numeric(frame[column].dtype)
+    ]
+    numbers = pd.DataFrame(
+        frame[numeric].to_numpy("float64", na_value=np.nan), index=frame.index, columns=numeric
+    )
+    for column in (column for column in columns if column not in numbers):
         if column in categorical:
-            typed[column] = label_text(values)
-        elif pd.api.types.is_bool_dtype(values.dtype) or pd.api.types.is_numeric_dtype(
-            values.dtype
-        ):
-            typed[column] = pd.Series(
-                values.to_numpy("float64", na_value=np.nan), index=values.index
-            )
-        elif pd.api.types.is_datetime64_any_dtype(values.dtype):
+            labelled[column] = label_text(frame[column])
+        elif pd.api.types.is_datetime64_any_dtype(frame[column].dtype):
             problems.add(
-                f"{part.name}, column {column}: holds dates; expected numbers or labels ({where}). "
-                "Turn it into a time from time zero."
+                f"{part.name}, column {column}: holds dates; expected numbers or labels. Turn it "
+                f"into a time from time zero, or leave it out of {where}."
             )
         else:
-            typed[column] = _typed_text(part, column, where, problems)
-            text += [column] if typed[column].dtype == object else []
-    typed = pd.DataFrame(typed, index=frame.index)
-    numeric = typed.select_dtypes("number")
-    infinite = np.isinf(numeric.to_numpy())
+            labelled[column] = _typed_text(part, column, where, problems)
+            text += [column] if labelled[column].dtype == object else []
+    infinite = np.isinf(numbers.to_numpy())
     for position in np.flatnonzero(infinite.any(axis=0)):
         bad = frame.index[infinite[:, position]]
         problems.add(
-            f"{part.name}, column {numeric.columns[position]}: {len(bad)} of "
+            f"{part.name}, column {numeric[position]}: {len(bad)} of "
             f"{count(len(frame), 'value')} {'is' if len(bad) == 1 else 'are'} infinite "
             f"({rows(bad)}); expected numbers, or an empty cell where unknown ({where})."
         )
-    return typed, text
+    typed = pd.concat([numbers, pd.DataFrame(labelled, index=frame.index)], axis=1)
+    return typed[[column for column in columns if column in typed]], text
+
+
+def _is_numeric(dtype):
+    if isinstance(dtype, pd.CategoricalDtype):
+        return False
+    return pd.api.types.is_any_real_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
 
 
 def _typed_text(part, column, where, problems):
