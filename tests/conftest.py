@@ -10,6 +10,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+try:
+    import joblib.externals.cloudpickle as cloudpickle  # joblib before 1.6 carries its own copy
+except ImportError:
+    import cloudpickle
+
 ROOT = Path(__file__).resolve().parents[1]
 
 hypothesis.settings.register_profile(
@@ -59,7 +64,7 @@ def pytest_generate_tests(metafunc):
     if "module_name" in metafunc.fixturenames:
         metafunc.parametrize("module_name", SOURCES)
     if "notebook_path" in metafunc.fixturenames:
-        metafunc.parametrize("notebook_path", NOTEBOOKS, ids=lambda path: path.stem)
+        metafunc.parametrize("notebook_path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
 def _first_found(programs):
@@ -110,6 +115,14 @@ def _no_network():
             patch.setattr(socket.socket, name, _only_local(getattr(socket.socket, name)))
         patch.setattr(socket, "getaddrinfo", _only_local_names(socket.getaddrinfo))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _functions_of_tests_travel(request):
+    """Send a test's own functions to other processes by value: those cannot import test files."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
 
 
 @pytest.fixture(scope="session")
