@@ -49,7 +49,7 @@ def bootstrap_weights(strata, cluster=None, n_resamples=500, seed=0):
 
 
 def cluster_codes(cluster, n):
-    """Number the clusters; ``None`` when there are none, or fewer than 10."""
+    """Give clusters numbers; ``None`` when there are none, or fewer than 10."""
     if cluster is None:
         return None
     import pandas as pd
@@ -69,7 +69,7 @@ def bootstrap_method(n_resamples, cluster=None):
 
 
 def interval(draws):
-    """Standard error and 95% percentile interval of bootstrap draws.
+    """Read the standard error and the 95% percentile interval from bootstrap draws.
 
     Parameters
     ----------

@@ -193,8 +193,8 @@ def check_folds(folds, y, patient_id):
             bad.append(f"repeat {repeat} fold {fold}")
     if bad:
         raise DataError(
-            f"folds: {listing(bad)}: expected a comparable pair (an event and a patient still under "
-            "observation) in each test part and two events in each training part. "
+            f"folds: {listing(bad)}: expected a comparable pair (an event and a patient still "
+            "under observation) in each test part and two events in each training part. "
             "Use fewer folds: --folds."
         )
 
@@ -253,13 +253,13 @@ def _enough_events(y, event, n_splits):
         way_out = f"Use fewer folds (--folds {fewest})" if fewest >= 2 else "Use another endpoint"
         plural = "patients in the smaller class" if _is_classification(y) else None
         raise DataError(
-            f"folds: {count(fewest, what, plural)} among {count(len(event), 'patient')}, fewer than "
-            f"{n_splits} folds; expected at least one in every fold. {way_out}."
+            f"folds: {count(fewest, what, plural)} among {count(len(event), 'patient')}, fewer "
+            f"than {n_splits} folds; expected at least one in every fold. {way_out}."
         )
 
 
 def _sites(site):
-    """Number the sites; a missing one is a site of its own. Also count sites and the missing."""
+    """Give sites numbers, a missing one its own; also count the sites, and the missing."""
     site = pd.Series(np.asarray(site, dtype=object))
     unknown = site.isna().to_numpy()
     groups = pd.factorize(site.astype(str).where(~unknown), sort=True)[0].astype(np.int64)
@@ -273,8 +273,8 @@ def _no_dominant_site(groups, site, event):
     if events[most] * 2 > event.sum():
         name = labels([np.asarray(site, dtype=object)[np.flatnonzero(groups == most)[0]]])
         raise DataError(
-            f"folds: site {name} holds {int(events[most])} of {int(event.sum())} events, over half; "
-            "folds that keep sites whole would be decided by it. Give folds of your own "
+            f"folds: site {name} holds {int(events[most])} of {int(event.sum())} events, "
+            "over half; folds that keep sites whole would be decided by it. Give folds of your own "
             "(--folds FOLDER or --folds folds.parquet), or leave site out of cohort.toml."
         )
 
@@ -282,8 +282,9 @@ def _no_dominant_site(groups, site, event):
 def _no_split(groups, n_splits, event):
     what = "patients" if groups is None else f"{len(np.unique(groups))} sites"
     return (
-        f"folds: {what} with {count(int(event.sum()), 'event')} cannot be split in {n_splits} folds "
-        "that each hold an event and a patient still under observation. Use fewer folds: --folds."
+        f"folds: {what} with {count(int(event.sum()), 'event')} cannot be split in {n_splits} "
+        "folds that each hold an event and a patient still under observation. "
+        "Use fewer folds: --folds."
     )
 
 

@@ -80,8 +80,8 @@ def horizon_note(horizons, y, unit, given=None):
         return "horizons as given in the cohort file"
     time, event, _ = survival_arrays(y)
     rule = (
-        f"at least {MIN_EVENTS} events before, and {MIN_SHARE:.0%} of patients and {MIN_IN_FOLD} in "
-        "every fold followed beyond"
+        f"at least {MIN_EVENTS} events before, and {MIN_SHARE:.0%} of patients and {MIN_IN_FOLD} "
+        "in every fold followed beyond"
     )
     listed = unit in UNITS_A_YEAR and set(horizons) <= {
         float(round(years * UNITS_A_YEAR[unit])) for years in YEARS
@@ -129,8 +129,8 @@ def _check_given(horizons, time, event, unit):
         n_events, n_beyond = int((event & (time <= at)).sum()), int((time > at).sum())
         if not np.isfinite(at) or at <= 0 or not n_events or not n_beyond:
             raise DataError(
-                f"horizon {at:g}{f' {unit}' if unit else ''}: {count(n_events, 'event')} by then and "
-                f"{count(n_beyond, 'patient')} followed beyond it; expected at least one of each. "
-                "Correct horizons in the cohort file, or leave them out."
+                f"horizon {at:g}{f' {unit}' if unit else ''}: {count(n_events, 'event')} by then "
+                f"and {count(n_beyond, 'patient')} followed beyond it; expected at least one of "
+                "each. Correct horizons in the cohort file, or leave them out."
             )
     return tuple(horizons)

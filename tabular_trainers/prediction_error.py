@@ -61,7 +61,7 @@ def brier_rows(y, survival, times, weights, inverse):
 
 
 def brier_parts(y, survival, times):
-    """Squared errors of events by each time, and of patients beyond it: two (n_patients, n_times)."""
+    """Squared errors of events by each time and of patients beyond it, (n_patients, n_times)."""
     time, event, _ = survival_arrays(y)
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
     happened = event[:, None] & (time[:, None] <= times)

@@ -1,4 +1,4 @@
-"""Score the held-out predictions of every feature set and model: one table, one set of resamples."""
+"""Score held-out predictions of every feature set and model on one set of resamples."""
 
 from typing import NamedTuple
 
@@ -192,14 +192,14 @@ def _by_model(table, patients):
 
 
 def _one_repeat(columns, repeat):
-    """Take the patients of one repeat, in the order of ``patient_id``: all models share an order."""
+    """Take the patients of one repeat in the order of ``patient_id``, shared by all models."""
     chosen = np.flatnonzero(columns["repeat"] == repeat)
     chosen = chosen[np.argsort(columns["position"][chosen], kind="stable")]
     return {name: column[chosen] for name, column in columns.items()}
 
 
 def _matrix(curves, repeat, position):
-    """Predicted survival of one repeat as (times, matrix), patients in the order of ``position``."""
+    """Arrange one repeat's predicted survival as times and (n_patients, n_times)."""
     chosen = curves["repeat"] == repeat
     times, column = np.unique(curves["time"][chosen], return_inverse=True)
     place = np.full(max(position.max(), curves["position"].max()) + 1, -1)
@@ -255,7 +255,7 @@ def _fold_codes(folds):
 
 
 def _survival_measures(scale, part, curve, horizons):
-    """Compute all survival measures of one feature set, model and repeat: {(name, horizon): ...}."""
+    """Compute all survival measures of one feature set, model and repeat."""
     y, weights = scale.y, scale.weights
     risk, folds = part["risk"], part["fold"]
     if scale.inverse is None:
