@@ -350,6 +350,42 @@ class Cohort:
             notes=tuple(notes),
         )
 
+    def features(self, feature_set):
+        """Put together the columns of one feature set for patients to be scored.
+
+        Parameters
+        ----------
+        feature_set : str
+            Block names joined by ``+``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``block.column`` of the patients with every block; with ``missing_blocks =
+            "impute"`` of all patients, and an indicator ``missing_blocks.<block>`` for each block.
+
+        Raises
+        ------
+        DataError
+            When a block is unknown, or no patient has them all.
+        """
+        used = self._blocks_of(feature_set)
+        tables = {name: self.blocks[name].table for name in used}
+        patients = self.patients
+        if self.missing_blocks == "drop":
+            for table in tables.values():
+                patients = patients.intersection(table.index)
+        if len(patients) == 0:
+            raise DataError(f"no patient has every one of the blocks {listing(used)}.")
+        X = pd.concat(
+            [table.reindex(patients).add_prefix(f"{name}.") for name, table in tables.items()],
+            axis=1,
+        )
+        if self.missing_blocks == "impute":
+            for name, table in tables.items():
+                X[f"{MISSING_BLOCKS}.{name}"] = (~patients.isin(table.index)).astype(float)
+        return X.rename_axis("patient_id")
+
     def _kept(self, endpoint, used):
         """Find the analysed patients; also the steps that led to them."""
         steps = [(row.description, row.n_dropped, row.n_patients) for row in self.flow.itertuples()]
