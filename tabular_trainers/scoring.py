@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.bootstrap import bootstrap_method, bootstrap_weights, interval
+from tabular_trainers.bootstrap import bootstrap_method, interval
 from tabular_trainers.calibration import calibration_slope, observed_expected
 from tabular_trainers.censoring import inverse_weights, product_limit
 from tabular_trainers.concordance import pair_sums, time_order
@@ -15,7 +15,14 @@ from tabular_trainers.discrimination import (
     precision_sums,
     uno_weights,
 )
-from tabular_trainers.errors import DataError, count
+from tabular_trainers.errors import DataError
+from tabular_trainers.held_out import (
+    by_model,
+    draw_resamples,
+    one_repeat,
+    survival_of_repeat,
+    weight_table,
+)
 from tabular_trainers.outcome import label_array, ratio, survival_arrays
 from tabular_trainers.prediction_error import (
     brier_parts,
@@ -81,16 +88,20 @@ def score(
         If there is no comparable pair, or a prediction has no patient in ``patient_id``.
     """
     patients = pd.Index(patient_id).astype(str)
-    resamples = _resamples(patients, folds, site, n_resamples, seed)
+    resamples = draw_resamples(patients, folds, site, n_resamples, seed)
     method = bootstrap_method(n_resamples, site)
-    curves = {} if survival is None else _by_model(survival, patients)
+    curves = {} if survival is None else by_model(survival, patients)
     rows, draws = [], {}
     shared = {}
-    for key, risks in _by_model(predictions, patients).items():
+    for key, risks in by_model(predictions, patients).items():
         per_repeat, fold_rows = [], []
         for repeat in np.unique(risks["repeat"]):
-            part = _one_repeat(risks, repeat)
-            curve = None if key not in curves else _matrix(curves[key], repeat, part["position"])
+            part = one_repeat(risks, repeat)
+            curve = (
+                None
+                if key not in curves
+                else survival_of_repeat(curves[key], repeat, part["position"])
+            )
             at = part["position"]
             scale = _scale(shared, kind, y, at, resamples, horizons)
             if kind == "survival":
@@ -115,14 +126,14 @@ def headline(kind, y, patient_id, folds, predictions, site=None, n_resamples=500
         feature_set -> (estimate, draws (n_resamples,)); the same patients are drawn for each.
     """
     patients = pd.Index(patient_id).astype(str)
-    resamples = _resamples(patients, folds, site, n_resamples, seed)
+    resamples = draw_resamples(patients, folds, site, n_resamples, seed)
     found = {}
-    for (feature_set, _), risks in _by_model(predictions, patients).items():
+    for (feature_set, _), risks in by_model(predictions, patients).items():
         values = []
         for repeat in np.unique(risks["repeat"]):
-            part = _one_repeat(risks, repeat)
+            part = one_repeat(risks, repeat)
             at = part["position"]
-            weights = _rows(resamples, at)
+            weights = weight_table(resamples, at)
             one = _concordance if kind == "survival" else _auroc
             values.append(one(y[at], part["risk"], part["fold"], weights))
         mean = np.mean([value.draws_with_estimate for value in values], axis=0)
@@ -151,70 +162,10 @@ class _Scale(NamedTuple):
     observed: dict  # horizon -> Kaplan-Meier risk, (1 + n_resamples,)
 
 
-def _resamples(patients, folds, site, n_resamples, seed):
-    test = folds[folds["part"] == "test"].sort_values(["repeat", "fold"], kind="stable")
-    first = test.drop_duplicates("patient_id").set_index("patient_id")
-    strata = first["repeat"] * (int(folds["fold"].max()) + 1) + first["fold"]
-    # patients in no test fold are measured nowhere; they get a stratum so that all have a draw
-    strata = strata.reindex(patients).fillna(-1).to_numpy()
-    return bootstrap_weights(strata, site, n_resamples, seed)
-
-
-def _rows(resamples, at):
-    """Weights of the patients at these positions: everyone once, then the resamples."""
-    return np.ascontiguousarray(np.vstack([np.ones(len(at)), resamples[:, at]]), dtype=np.float64)
-
-
-def _by_model(table, patients):
-    """Split a table of predictions into plain arrays a feature set and model, in order of rows."""
-    columns = {name: table[name].to_numpy() for name in ("repeat", "fold")}
-    position = patients.get_indexer(table["patient_id"])
-    if (position < 0).any():
-        raise DataError(
-            f"predictions: {count(int((position < 0).sum()), 'row')} of patients that are not in "
-            "patient_id; expected none."
-        )
-    columns["position"] = position
-    for name in ("risk", "time", "survival"):
-        if name in table.columns:
-            columns[name] = table[name].to_numpy(dtype=np.float64)
-    sets, set_names = pd.factorize(table["feature_set"], sort=False)
-    models, model_names = pd.factorize(table["model"], sort=False)
-    code = sets.astype(np.int64) * len(model_names) + models
-    order = np.argsort(code, kind="stable")
-    edges = np.flatnonzero(np.r_[True, np.diff(code[order]) != 0, True])
-    found = {}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        at = order[start:end]
-        s, m = divmod(int(code[at[0]]), len(model_names))
-        found[set_names[s], model_names[m]] = {name: col[at] for name, col in columns.items()}
-    return found
-
-
-def _one_repeat(columns, repeat):
-    """Take the patients of one repeat in the order of ``patient_id``, shared by all models."""
-    chosen = np.flatnonzero(columns["repeat"] == repeat)
-    chosen = chosen[np.argsort(columns["position"][chosen], kind="stable")]
-    return {name: column[chosen] for name, column in columns.items()}
-
-
-def _matrix(curves, repeat, position):
-    """Arrange one repeat's predicted survival as times and (n_patients, n_times)."""
-    chosen = curves["repeat"] == repeat
-    times, column = np.unique(curves["time"][chosen], return_inverse=True)
-    place = np.full(max(position.max(), curves["position"].max()) + 1, -1)
-    place[position] = np.arange(len(position))
-    matrix = np.full((len(position), len(times)), np.nan)
-    matrix[place[curves["position"][chosen]], column] = curves["survival"][chosen]
-    if np.isnan(matrix).any():
-        raise DataError("survival: expected every held-out patient at every time, once.")
-    return times, matrix
-
-
 def _scale(shared, kind, y, at, resamples, horizons):
     key = at.tobytes()
     if key not in shared:
-        weights = _rows(resamples, at)
+        weights = weight_table(resamples, at)
         part = y[at]
         inverse, observed = None, {}
         if kind == "survival" and "entry" not in y.dtype.names:

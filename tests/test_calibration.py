@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 from tabular_trainers.metrics import calibration_slope, observed_expected, survival_at
+from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 HORIZON = GOLDEN["horizon"]
 

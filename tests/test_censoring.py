@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 from tabular_trainers.censoring import product_limit, time_of_quantile
 from tabular_trainers.errors import DataError
 from tabular_trainers.metrics import inverse_weights, kaplan_meier, survival_at
+from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 CURVES = GOLDEN["curves"]
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.metrics import harrell_c
+from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 HARRELL = GOLDEN["harrell_c"]
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.metrics import auc, auprc, auroc, uno_c
+from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
 UNO = GOLDEN["uno_c"]
 

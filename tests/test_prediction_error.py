@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.survival_golden import outcome, simulated
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.metrics import brier, integrated_brier, log_loss, time_grid
+from tests.survival_golden import outcome, simulated
 
 
 def predicted(risk, times):
