@@ -1,0 +1,181 @@
+"""Write the report of a run: one self-contained HTML file and its figures as PNG.
+
+Everything comes from the tables and run.json of the run folder; nothing is computed here.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from tabular_trainers.errors import SchemaError, listing
+
+REQUIRED = ("flow", "metrics")
+OPTIONAL = (
+    "table_one",
+    "comparisons",
+    "kaplan_meier",
+    "calibration",
+    "shap",
+    "shap_blocks",
+    "probes",
+)
+FACTS = ("title", "time_zero", "endpoint", "n_patients", "n_events", "feature_sets", "models")
+
+
+def write_report(run_folder):
+    """Write ``report.html`` and ``figures/*.png`` of a finished run.
+
+    Needs nothing but the run folder, so that it can be repeated at any time; an older report is
+    replaced. All figures are drawn before the first file is written, and each file is replaced in
+    one step.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a run: ``run.json`` and the tables of the data schemas.
+
+    Returns
+    -------
+    Path
+        The report: one HTML file that needs no script, no font and no network.
+
+    Raises
+    ------
+    SchemaError
+        There is no run in the folder, or a table breaks its contract.
+    """
+    folder = Path(run_folder)
+    run, tables = _read(folder)
+    html, figures = render(tables, run)
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, image in figures.items():
+        _replace(folder / "figures" / f"{name}.png", image)
+    _replace(folder / "report.html", html.encode("utf-8"))
+    return folder / "report.html"
+
+
+def render(tables, run):
+    """Return the report as HTML, and its figures as PNG.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        Tables of a run, by the names of their data schemas.
+    run : dict
+        Content of run.json.
+
+    Returns
+    -------
+    html : str
+    figures : dict of str to bytes
+        File name without ending: PNG.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    from tabular_trainers import plots_labels as words
+    from tabular_trainers import report_methods, report_tables, report_text
+    from tabular_trainers.report_svg import inline_svg, png_bytes
+
+    drawings = _draw(tables, run)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tabular_trainers", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    methods, references = report_methods.methods(tables, run)
+    html = environment.get_template("report.html.jinja").render(
+        run=run,
+        words=words,
+        banner=report_text.BANNER,
+        question=report_text.question(run),
+        verdict=report_text.verdict(tables, run),
+        intervals=report_methods.INTERVALS,
+        follow_up=report_methods.follow_up(run) if words.is_survival(run) else None,
+        log_rank=report_text.log_rank(run),
+        probes=report_text.probes(tables, run),
+        methods=methods,
+        references=references,
+        captions=report_text.captions(tables, run),
+        figures={name: Markup(inline_svg(drawing)) for name, drawing in drawings.items()},
+        table_one=report_tables.table_one(tables, run),
+        blocks=report_tables.block_facts(run),
+        folds=report_tables.fold_table(tables, run),
+        horizons=report_tables.horizon_table(tables, run),
+        metrics=report_tables.metric_tables(tables, run),
+        comparisons=report_tables.comparison_tables(tables, run),
+        block_sizes=report_tables.block_table(tables, run),
+        versions=report_tables.version_table(run),
+    )
+    return html, {name: png_bytes(drawing) for name, drawing in drawings.items()}
+
+
+def _draw(tables, run):
+    """Draw every figure that the tables allow, by name, in the order of the report."""
+    from tabular_trainers import plots
+    from tabular_trainers.plots_labels import is_survival
+
+    wanted = [plots.patient_flow]
+    if _has(tables, "kaplan_meier") and is_survival(run):
+        wanted.append(plots.follow_up)
+    wanted.append(plots.discrimination)
+    if _has(tables, "comparisons"):
+        wanted.append(plots.differences)
+    if _has(tables, "kaplan_meier") and is_survival(run):
+        wanted += [plots.risk_thirds, plots.risk_thirds_grid]
+    if _has(tables, "calibration"):
+        wanted += [plots.calibration, plots.calibration_grid]
+    if _has(tables, "shap"):
+        wanted.append(plots.contributions)
+    if _has(tables, "shap_blocks"):
+        wanted.append(plots.block_contributions)
+    return {function.__name__: function(tables, run) for function in wanted}
+
+
+def _has(tables, name):
+    return name in tables and len(tables[name]) > 0
+
+
+def _read(folder):
+    from tabular_trainers.tables import read_tables
+
+    path = folder / "run.json"
+    if not path.is_file():
+        raise SchemaError(
+            f"{folder}: no run.json; expected the folder of a finished run, as written by "
+            "'tabular-trainers run'."
+        )
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SchemaError(f"{path}: not JSON ({error}). Repeat the run.") from error
+    lacking = [key for key in FACTS if key not in run] if isinstance(run, dict) else FACTS
+    if lacking:
+        raise SchemaError(f"{path}: lacks {listing(lacking)}; expected the run.json of a run.")
+    absent = [f"{name}.parquet" for name in REQUIRED if not (folder / f"{name}.parquet").is_file()]
+    if absent:
+        raise SchemaError(f"{folder}: no {listing(absent)}; expected the folder of a finished run.")
+    present = [name for name in OPTIONAL if (folder / f"{name}.parquet").is_file()]
+    return run, read_tables(folder, [*REQUIRED, *present])
+
+
+def _replace(path, content):
+    """Write a file beside its place and move it there, so that a reader never sees half of it."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask():
+    current = os.umask(0)
+    os.umask(current)
+    return current

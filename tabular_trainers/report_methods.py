@@ -1,0 +1,220 @@
+"""The methods of a run, written out for a paper, with the references that they cite."""
+
+from tabular_trainers import plots_labels as words
+from tabular_trainers.errors import count
+
+INTERVALS = (
+    "Intervals (95%) are for the fitted models given these patients. They leave out training "
+    "variation, that is, how much the models would differ had they been trained on other patients."
+)
+REFERENCES = {
+    "harrell": "Harrell FE, Lee KL, Mark DB. Multivariable prognostic models. Stat Med "
+    "1996;15:361-387.",
+    "uno_c": "Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. On the C-statistics for evaluating "
+    "overall adequacy of risk prediction procedures with censored survival data. Stat Med "
+    "2011;30:1105-1117.",
+    "uno_auc": "Uno H, Cai T, Tian L, Wei LJ. Evaluating prediction rules for t-year survivors "
+    "with "
+    "censored regression models. J Am Stat Assoc 2007;102:527-537.",
+    "graf": "Graf E, Schmoor C, Sauerbrei W, Schumacher M. Assessment and comparison of prognostic "
+    "classification schemes for survival data. Stat Med 1999;18:2529-2545.",
+    "calibration": "Van Calster B, McLernon DJ, van Smeden M, Wynants L, Steyerberg EW. "
+    "Calibration: "
+    "the Achilles heel of predictive analytics. BMC Med 2019;17:230.",
+    "kaplan_meier": "Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. "
+    "J Am "
+    "Stat Assoc 1958;53:457-481.",
+    "follow_up": "Schemper M, Smith TL. A note on quantifying follow-up in studies of failure "
+    "time. "
+    "Control Clin Trials 1996;17:343-346.",
+    "auroc": "Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating "
+    "characteristic (ROC) curve. Radiology 1982;143:29-36.",
+    "auprc": "Saito T, Rehmsmeier M. The precision-recall plot is more informative than the ROC "
+    "plot "
+    "when evaluating binary classifiers on imbalanced datasets. PLoS One 2015;10:e0118432.",
+    "brier": "Brier GW. Verification of forecasts expressed in terms of probability. Mon Weather "
+    "Rev "
+    "1950;78:1-3.",
+    "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
+    "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat "
+    "1979;6:65-70.",
+    "shap": "Lundberg SM, Lee SI. A unified approach to interpreting model predictions. Adv Neural "
+    "Inf Process Syst 2017;30:4765-4774.",
+    "optuna": "Akiba T, Sano S, Yanase T, Ohta T, Koyama M. Optuna: a next-generation "
+    "hyperparameter optimization framework. Proc KDD 2019:2623-2631.",
+    "smd": "Austin PC. Balance diagnostics for comparing the distribution of baseline covariates "
+    "between treatment groups in propensity-score matched samples. Stat Med 2009;28:3083-3107.",
+    "tripod": "Collins GS, Moons KGM, Dhiman P, et al. TRIPOD+AI statement. BMJ 2024;385:e078378.",
+}
+
+
+def follow_up(run):
+    """Say the median follow-up."""
+    given = run.get("follow_up") or {}
+    if words.is_missing(given.get("median")):
+        return "The median follow-up (reverse Kaplan-Meier) is not reached or not known."
+    unit = run["endpoint"].get("unit") or "time units"
+    divisor, shown = words.time_axis(unit, given["median"])
+    decimals = 1 if divisor != 1 else 0
+
+    def scaled(value):
+        return None if words.is_missing(value) else value / divisor
+
+    exact = f" ({given['median']:,.6g} {unit})" if divisor != 1 else ""
+    value = words.interval(*(scaled(given.get(k)) for k in ("median", "lower", "upper")), decimals)
+    return f"Median follow-up, reverse Kaplan-Meier: {value} {shown}{exact}."
+
+
+def methods(tables, run):
+    """Return the methods as paragraphs for a paper, and the references that they cite."""
+    cited = []
+
+    def cite(*keys):
+        for key in keys:
+            if key not in cited:
+                cited.append(key)
+        return "[" + ",".join(str(cited.index(key) + 1) for key in keys) + "]"
+
+    parts = [_data(run, cite), _folds(run), _models(run, cite)]
+    parts += [_measures(run, cite), _uncertainty(tables, run, cite), _contributions(run, cite)]
+    software = ", ".join(
+        f"{name} {version}" for name, version in (run.get("versions") or {}).items()
+    )
+    parts.append(
+        f"Software: tabular-trainers {run.get('package_version', '')} with {software}; "
+        f"seed {run.get('seed')}. What else a paper should report is listed in TRIPOD+AI {cite('tripod')}."
+    )
+    return parts, [REFERENCES[key] for key in cited]
+
+
+def _data(run, cite):
+    endpoint = run["endpoint"]
+    kind = "time to an event" if words.is_survival(run) else "one of two classes"
+    text = (
+        f"We analysed {words.cohort_phrase(run)} of {run['title']}. The endpoint "
+        f"{endpoint['name']} is "
+        f"{kind} ({endpoint['description']}); time zero is {run['time_zero']}. "
+    )
+    if words.is_survival(run):
+        text += f"{follow_up(run)[:-1]} {cite('follow_up')}. "
+    if run.get("missing_blocks") == "impute":
+        text += (
+            "Patients without a block were kept: its columns were imputed, and an indicator of the "
+            "missing block was given to every feature set, the baseline included. "
+        )
+    else:
+        text += (
+            "All feature sets were evaluated on the same patients, those with every block of the "
+            "run. "
+        )
+    return (
+        text
+        + f"Analysed and dropped patients were compared by standardised differences {cite('smd')}."
+    )
+
+
+def _folds(run):
+    return (
+        f"Predictions are for held-out patients: {run.get('folds_note', 'cross-validation')}. "
+        "Imputation, scaling, encoding, reduction of blocks, the choice of hyper-parameters and "
+        "the choice between models were made inside the training part of each fold."
+    )
+
+
+def _models(run, cite):
+    labels = " and ".join(
+        ", ".join(words.model_words(run, model) for model in part)
+        for part in (run["models"][:-1], run["models"][-1:])
+        if part
+    )
+    sets = "; ".join(words.feature_set_words(name) for name in run["feature_sets"])
+    objective = "Harrell's C" if words.is_survival(run) else "AUROC"
+    text = (
+        f"Models: {labels}. Feature sets: {sets}. Hyper-parameters were chosen by the mean "
+        f"{objective} "
+        f"over three inner folds of the training part, sites kept whole where known, in "
+        f"{count(run.get('n_trials') or 0, 'trial')} of Optuna {cite('optuna')}; models with a "
+        "penalty path chose along it on the same inner folds."
+    )
+    if run.get("tuning_seconds"):
+        text += (
+            f" Tuning stopped after {run['tuning_seconds']:g} seconds a model, so a slower machine "
+            "may choose other hyper-parameters."
+        )
+    if len(run["models"]) > 1:
+        text += (
+            f" '{words.SELECTED.capitalize()}' is, in each fold, the model with the best value "
+            f"on the "
+            "inner folds of the training part; the test part had no say."
+        )
+    return text
+
+
+def _measures(run, cite):
+    unit = run["endpoint"].get("unit")
+    rule = (
+        "No measure compares patients of different folds, because their risks come from different "
+        "models: pairs are formed within folds."
+    )
+    slope = (
+        "Calibration is described by observed over expected events and by the calibration slope "
+        f"{cite('calibration')}"
+    )
+    if not words.is_survival(run):
+        return (
+            f"Discrimination was measured by the AUROC {cite('auroc')} and by the AUPRC, "
+            f"averaged over "
+            f"folds with the number of positives as weight {cite('auprc')}; error by the Brier "
+            f"score "
+            f"{cite('brier')} and the log loss, means over patients. {slope}. {rule}"
+        )
+    horizons = " and ".join(words.horizon_words(h, unit) for h in run.get("horizons") or [])
+    tau = words.horizon_words(run["tau"], unit) if run.get("tau") else words.NO_VALUE
+    return (
+        f"Discrimination was measured by Harrell's C {cite('harrell')}, Uno's C up to tau = {tau} "
+        f"{cite('uno_c')} and the cumulative/dynamic AUC at {horizons or 'no horizon'} "
+        f"{cite('uno_auc')}; error by the Brier score at the horizons and its integral up to tau "
+        f"{cite('graf')}. Censoring was weighted by one Kaplan-Meier estimate of censoring over "
+        f"all "
+        f"evaluated patients, events before censorings at ties {cite('kaplan_meier')}. {slope} "
+        f"at the "
+        "horizons, observed risk by Kaplan-Meier in fifths of the predicted risk. Thirds of the "
+        "risk "
+        f"were formed within test folds; curves and log-rank tests of them are descriptive. {rule}"
+    )
+
+
+def _uncertainty(tables, run, cite):
+    rows = tables["metrics"]
+    method = rows.loc[rows["fold"].isna(), "method"].dropna()
+    how = " and ".join(dict.fromkeys(method[method != ""])) or "none was computed"
+    text = f"{INTERVALS} Method: {how} {cite('bootstrap')}. "
+    primary = run.get("primary")
+    if primary:
+        text += (
+            f"The primary comparison, {words.metric_words(primary['metric'])} of "
+            f"{words.pair_words(run, primary['feature_set'], primary['model'])} against "
+            f"{words.pair_words(run, primary['baseline_feature_set'], primary['baseline_model'])}, "
+            "was named before the run. All other comparisons are exploratory; their p values are "
+            f"adjusted after Holm {cite('holm')}. "
+        )
+    return text + (
+        "The models saved with the run were fitted once more on all patients; the estimates and "
+        "intervals belong to the procedure, not to these models."
+    )
+
+
+def _contributions(run, cite):
+    kinds = run.get("shap_kinds") or {}
+    exact = [words.model_words(run, m) for m, kind in kinds.items() if kind == "exact"]
+    sampled = [words.model_words(run, m) for m, kind in kinds.items() if kind == "sampled"]
+    told = [f"exact for {', '.join(exact)}"] if exact else []
+    told += (
+        [f"estimated by sampling, with a fixed seed, for {', '.join(sampled)}"] if sampled else []
+    )
+    return (
+        "Contributions of features are Shapley values of held-out patients on the scale of the "
+        f"model's risk {cite('shap')}: {'; '.join(told) or 'none were computed'}. Contributions "
+        f"of a "
+        "block are the sums over its features. They describe the model, not causes."
+    )

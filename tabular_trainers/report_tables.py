@@ -1,0 +1,358 @@
+"""The tables of the report, as rows of text; every number was computed before."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from tabular_trainers import plots_labels as words
+from tabular_trainers.errors import count
+
+VARIABLES_SHOWN = 60  # of Table 1; the rest stays in table_one.parquet
+LARGE_DIFFERENCE = 0.1  # Austin 2009: a standardised difference above it may matter
+SHORT = {"observed_expected": "O/E", "calibration_slope": "Slope", "integrated_brier": "Integrated"}
+NO_INTERVAL = (
+    f"({words.NO_VALUE}): no interval, because the measure could not be computed in enough "
+    f"resamples of these patients; {words.NO_VALUE} alone: not computable at all."
+)
+
+
+@dataclass
+class Table:
+    """A table of text: rows are {"group": text} or {"cells": [...], "strong": bool}."""
+
+    name: str
+    caption: str
+    columns: list
+    rows: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    numbers: bool = False  # cells are not broken into lines
+
+    def add(self, *cells, strong=False):
+        """Add a row; its first cell is the row's header."""
+        self.rows.append({"cells": [str(cell) for cell in cells], "strong": strong})
+
+    def group(self, text):
+        """Start a group of rows."""
+        self.rows.append({"group": text})
+
+
+def table_one(tables, run):
+    """Return Table 1: characteristics of the patients, kept against dropped."""
+    rows = tables.get("table_one")
+    if rows is None or rows.empty:
+        return None
+    dropped = bool((rows["part"] == "dropped").any())
+    columns = ["Characteristic", "Analysed", "Analysed: missing"]
+    if dropped:
+        columns += ["Dropped", "Dropped: missing", "Standardised difference"]
+    caption = "Characteristics of the patients" + (", analysed against dropped" if dropped else "")
+    table = Table("table-one", caption, columns)
+    variables = list(dict.fromkeys(zip(rows["block"], rows["variable"], strict=True)))
+    keyed = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    by_variable = {}
+    for row in keyed:
+        by_variable.setdefault((row["block"], row["variable"]), []).append(row)
+    block = None
+    for key in variables[:VARIABLES_SHOWN]:
+        if key[0] != block:
+            block = key[0]
+            table.group(f"Block {block}")
+        _add_variable(table, key[1], by_variable[key], dropped)
+    table.notes.append("Median (quartiles), or number of patients (percent of those known).")
+    if dropped:
+        table.notes.append(
+            "Standardised difference: analysed minus dropped, in pooled standard deviations; "
+            f"* above {LARGE_DIFFERENCE} in size, where leaving patients out may matter."
+        )
+    if len(variables) > VARIABLES_SHOWN:
+        table.notes.append(
+            f"The first {VARIABLES_SHOWN} of {len(variables):,} characteristics; all are in "
+            "table_one.parquet."
+        )
+    return table
+
+
+def _add_variable(table, variable, rows, dropped):
+    levels = list(dict.fromkeys(row["level"] for row in rows))
+    by_level = {(row["level"], row["part"]): row for row in rows}
+    for position, level in enumerate(levels):
+        kept, lost = by_level.get((level, "kept")), by_level.get((level, "dropped"))
+        if level is None:
+            name = variable
+        else:
+            name = f"{variable}: {level}"
+        cells = [name, _text(kept), _missing(kept, position)]
+        if dropped:
+            value = (kept or lost)["standardised_difference"]
+            large = value is not None and abs(value) > LARGE_DIFFERENCE
+            difference = words.number(value, 2) + (" *" if large else "")
+            cells += [_text(lost), _missing(lost, position), difference]
+        table.add(*cells)
+
+
+def _text(row):
+    return words.NO_VALUE if row is None else row["text"]
+
+
+def _missing(row, position):
+    """Show the number missing once a variable."""
+    return "" if position or row is None else f"{row['n_missing']:,}"
+
+
+def fold_table(tables, run):
+    """Return the sizes of the folds, with the measure of the verdict in each."""
+    sizes = run.get("fold_sizes") or []
+    if not sizes:
+        return None
+    name = words.metric_words(words.main_metric(run))
+    events = "events" if words.is_survival(run) else "positive"
+    columns = ["Fold", "Train: patients", f"Train: {events}", "Test: patients", f"Test: {events}"]
+    sites = any("sites_test" in row for row in sizes)
+    repeats = len({row["repeat"] for row in sizes}) > 1
+    columns += ["Sites tested", "Sites in both parts"] if sites else []
+    pairs = _fold_pairs(run)
+    columns += [f"{name}, {what}" for what, _, _ in pairs]
+    table = Table("folds", "The folds", columns)
+    metrics = tables["metrics"]
+    per_fold = metrics[metrics["fold"].notna() & (metrics["metric"] == words.main_metric(run))]
+    values = {
+        (row.feature_set, row.model, int(row.repeat), int(row.fold)): row.estimate
+        for row in per_fold.itertuples()
+    }
+    for row in sizes:
+        repeat, fold = int(row["repeat"]), int(row["fold"])
+        cells = [f"{repeat + 1}.{fold + 1}" if repeats else f"{fold + 1}"]
+        cells += [f"{int(row[k]):,}" for k in ("n_train", "events_train", "n_test", "events_test")]
+        if sites:
+            cells += [_count(row.get("sites_test")), _count(row.get("shared_sites"))]
+        cells += [words.number(values.get((s, m, repeat, fold))) for _, s, m in pairs]
+        table.add(*cells)
+    for what, feature_set, model in pairs:
+        table.notes.append(f"{what.capitalize()}: {words.pair_words(run, feature_set, model)}.")
+    if repeats:
+        table.notes.append("Fold 2.3 is the third fold of the second repeat.")
+    return table
+
+
+def _count(value):
+    return words.NO_VALUE if words.is_missing(value) else f"{int(value):,}"
+
+
+def _fold_pairs(run):
+    primary = run.get("primary")
+    if primary:
+        return [
+            ("primary", primary["feature_set"], primary["model"]),
+            ("baseline", primary["baseline_feature_set"], primary["baseline_model"]),
+        ]
+    chosen = run.get("primary_model")
+    return [("primary", chosen["feature_set"], chosen["model"])] if chosen else []
+
+
+def horizon_table(tables, run):
+    """Return patients at risk and events at each horizon."""
+    horizons = run.get("horizons") or []
+    if not horizons:
+        return None
+    at_risk = {float(k): v for k, v in (run.get("numbers_at_risk") or {}).items()}
+    columns = ["Horizon", "Patients still at risk", "Events by then"]
+    table = Table("horizons", "Horizons", columns)
+    rows = tables["metrics"]
+    for horizon in horizons:
+        own = rows[(rows["horizon"] == horizon) & rows["fold"].isna() & rows["repeat"].isna()]
+        events = f"{int(own['n_events'].iloc[0]):,}" if len(own) else words.NO_VALUE
+        exact = words.horizon_words(horizon, run["endpoint"].get("unit"))
+        table.add(exact, _count(at_risk.get(float(horizon))), events)
+    if run.get("tau"):
+        tau = words.horizon_words(run["tau"], run["endpoint"].get("unit"))
+        table.notes.append(f"tau, the end of Uno's C and of the integrated Brier score: {tau}.")
+    return table
+
+
+def metric_tables(tables, run):
+    """Return all measures of every feature set and model: discrimination, error, calibration."""
+    rows = tables["metrics"]
+    rows = rows[rows["repeat"].isna() & rows["fold"].isna()]
+    groups = (
+        ("discrimination", "Discrimination", ("harrell_c", "uno_c", "auc", "auroc", "auprc")),
+        (
+            "error",
+            "Error of the predicted probabilities",
+            ("integrated_brier", "brier", "log_loss"),
+        ),
+        ("calibration-table", "Calibration", ("observed_expected", "calibration_slope")),
+    )
+    named = {metric for _, _, metrics in groups for metric in metrics}
+    others = tuple(m for m in dict.fromkeys(rows["metric"]) if m not in named)
+    notes = {
+        "discrimination": "0.5 is chance (AUPRC: the share of positives), 1 is perfect.",
+        "error": "Brier score, at horizons and integrated up to tau, or log loss. Lower is better; "
+        "0 is perfect.",
+        "calibration-table": "O/E, observed over expected: 1 is right, above 1 more events than "
+        "predicted. "
+        "Slope: 1 is right, below 1 predictions are too extreme.",
+        "other-metrics": "Further measures.",
+    }
+    found = []
+    for name, caption, metrics in (*groups, ("other-metrics", "Further measures", others)):
+        table = _metric_table(rows, run, name, caption, metrics)
+        if table is not None:
+            table.notes.insert(0, f"Estimate (95% interval). {notes[name]}")
+            found.append(table)
+    return found
+
+
+def _metric_table(rows, run, name, caption, metrics):
+    rows = rows[rows["metric"].isin(metrics)]
+    if rows.empty:
+        return None
+    unit = run["endpoint"].get("unit")
+    keys = []
+    for metric in metrics:
+        own = rows[rows["metric"] == metric]
+        horizons = sorted(own["horizon"].dropna().unique())
+        keys += [(metric, None)] if own["horizon"].isna().any() else []
+        keys += [(metric, horizon) for horizon in horizons]
+    heads = [
+        SHORT.get(m, words.metric_words(m))
+        + (f", {words.time_words(h, unit)}" if h is not None else "")
+        for m, h in keys
+    ]
+    table = Table(
+        name,
+        f"{caption} of every feature set and model",
+        ["Feature set, model", *heads],
+        numbers=True,
+    )
+    values = {
+        (r.feature_set, r.model, r.metric, None if pd.isna(r.horizon) else r.horizon): r
+        for r in rows.itertuples()
+    }
+    primary = run.get("primary") or {}
+    for feature_set, models in _pairs(rows, run).items():
+        baseline = " (baseline)" if feature_set == run.get("baseline") else ""
+        table.group(f"{words.feature_set_words(feature_set)}{baseline}")
+        for model in models:
+            cells = []
+            for metric, horizon in keys:
+                r = values.get((feature_set, model, metric, horizon))
+                decimals = words.DECIMALS.get(metric, 3)
+                cells.append(
+                    words.NO_VALUE
+                    if r is None
+                    else words.interval(r.estimate, r.lower, r.upper, decimals)
+                )
+            strong = (feature_set, model) == (primary.get("feature_set"), primary.get("model"))
+            label = words.model_words(run, model) + (" (primary)" if strong else "")
+            table.add(label, *cells, strong=strong)
+    if any(words.NO_VALUE in cell for row in table.rows for cell in row.get("cells", ())[1:]):
+        table.notes.append(NO_INTERVAL)
+    return table
+
+
+def _pairs(rows, run):
+    """Return {feature set: models} in the order of the run."""
+    found = {}
+    present = set(zip(rows["feature_set"], rows["model"], strict=True))
+    for feature_set in dict.fromkeys([*run["feature_sets"], *rows["feature_set"]]):
+        models = dict.fromkeys([*run["models"], "selected", *rows["model"]])
+        own = [model for model in models if (feature_set, model) in present]
+        if own:
+            found[feature_set] = own
+    return found
+
+
+def comparison_tables(tables, run):
+    """Return the paired differences: of the measure of the verdict, then of the others."""
+    rows = tables.get("comparisons")
+    if rows is None or rows.empty:
+        return []
+    main = words.main_metric(run)
+    found = []
+    for metric in sorted(dict.fromkeys(rows["metric"]), key=lambda name: name != main):
+        own = rows[rows["metric"] == metric]
+        name = words.metric_words(metric)
+        columns = ["Compared", "Against", f"Difference in {name}", "p", "p, Holm"]
+        table = Table(f"differences-{metric.replace('_', '-')}", f"Differences in {name}", columns)
+        for r in own.sort_values("primary", ascending=False, kind="stable").itertuples():
+            difference = words.interval(r.difference, r.lower, r.upper, sign=True)
+            table.add(
+                words.pair_words(run, r.feature_set, r.model) + (" (primary)" if r.primary else ""),
+                words.pair_words(run, r.baseline_feature_set, r.baseline_model),
+                difference,
+                words.p_value(r.p_value),
+                "not adjusted" if r.primary else words.p_value(r.p_value_holm),
+                strong=bool(r.primary),
+            )
+        better = "Below 0" if metric in words.LOWER_IS_BETTER else "Above 0"
+        table.notes.append(f"Difference (95% interval). {better}: better than the baseline.")
+        found.append(table)
+    return found
+
+
+def block_table(tables, run):
+    """Return the mean absolute contribution of each block, for every feature set and model."""
+    rows = tables.get("shap_blocks")
+    if rows is None or rows.empty:
+        return None
+    blocks = list(dict.fromkeys(rows["block"]))
+    columns = ["Feature set, model", "Explained patients", *blocks]
+    table = Table("block-sizes", "Mean absolute contribution of each block", columns)
+    by_pair = dict(iter(rows.groupby(["feature_set", "model"])))
+    for feature_set, models in _pairs(rows, run).items():
+        table.group(words.feature_set_words(feature_set))
+        for model in models:
+            own = by_pair[(feature_set, model)]
+            sizes = own["contribution"].abs().groupby(own["block"]).mean()
+            total = sizes.sum() or 1.0
+            cells = [
+                f"{sizes[block]:.3g} ({sizes[block] / total:.0%})" if block in sizes else ""
+                for block in blocks
+            ]
+            sampled = (run.get("shap_kinds") or {}).get(model) == "sampled"
+            patients = f"{own['patient_id'].nunique():,}{' †' if sampled else ''}"
+            table.add(words.model_words(run, model), patients, *cells)
+    scales = run.get("risk_scales") or {}
+    told = "; ".join(
+        f"{words.model_words(run, m)}: {scales[m]}" for m in run["models"] if m in scales
+    )
+    table.notes.append(
+        f"Share of the row in brackets. Compare within a row only: scales differ ({told})."
+    )
+    if any(kind == "sampled" for kind in (run.get("shap_kinds") or {}).values()):
+        table.notes.append("† Contributions of this model are sampled estimates.")
+    return table
+
+
+def block_facts(run):
+    """Return the blocks of the run: columns, pooling and reduction."""
+    blocks = run.get("blocks") or {}
+    if not blocks:
+        return None
+    table = Table(
+        "blocks", "The blocks", ["Block", "Columns", "Several rows a patient", "Reduction"]
+    )
+    for name, block in blocks.items():
+        reduction = block.get("reduce") or {}
+        told = ", ".join(f"{k.upper()} to {v} components" for k, v in reduction.items())
+        pool = block.get("pool")
+        pooled = f"pooled: {pool}" if pool else "not pooled"
+        table.add(name, f"{block['n_columns']:,}", pooled, told or "none asked for")
+    return table
+
+
+def version_table(run):
+    """Return versions, seeds and hashes."""
+    table = Table("versions", "Versions and seeds", ["What", "Value"])
+    table.add("tabular-trainers", run.get("package_version", words.NO_VALUE))
+    for name, version in (run.get("versions") or {}).items():
+        table.add(name, version)
+    table.add("seed", run.get("seed", words.NO_VALUE))
+    if run.get("n_resamples") is not None:
+        table.add("resamples of the bootstrap", count(run["n_resamples"], "resample"))
+    table.add("hash of the configuration (sha256)", run.get("config_hash", words.NO_VALUE))
+    table.add("hash of the input (sha256)", run.get("source_hash", words.NO_VALUE))
+    for name, value in (run.get("timings") or {}).items():
+        number = value if isinstance(value, str) else f"{value:,.4g}"
+        table.add(f"timing: {name}", number)
+    return table

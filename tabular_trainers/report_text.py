@@ -1,0 +1,199 @@
+"""The words of the report: what was asked, the verdict, the probes and the captions."""
+
+from tabular_trainers import plots_labels as words
+from tabular_trainers.errors import count
+
+BANNER = (
+    "Contains patient-level points and counts under 5. Not cleared for release: keep this file, "
+    "its "
+    "figures and its tables where the data are until they have passed a disclosure check."
+)
+
+
+def question(run):
+    """Say what was asked, in one or two sentences."""
+    endpoint, primary = run["endpoint"], run.get("primary")
+    subject = f"{endpoint['name']} ({endpoint['description']})"
+    told = f"In {words.cohort_phrase(run)} of {run['title']}"
+    if primary:
+        return (
+            f"{told}: does {words.feature_set_words(primary['feature_set'])} predict {subject} "
+            f"better than {words.feature_set_words(primary['baseline_feature_set'])} alone?"
+        )
+    sets = ", ".join(words.feature_set_words(name) for name in run["feature_sets"])
+    return f"{told}: how well does {sets} predict {subject}?"
+
+
+def verdict(tables, run):
+    """Return the verdict: what it reads, a headline and sentences with the numbers."""
+    primary, given = run.get("primary"), run.get("verdict")
+    if not primary or not given:
+        if not run.get("baseline"):
+            why = "there is no clinical feature set among those of the run to compare with"
+        elif len(run["feature_sets"]) < 2:
+            why = "only one feature set was run, so there is nothing to compare it with"
+        else:
+            why = "no primary comparison was named before the run"
+        return {
+            "reads": "none",
+            "headline": f"No verdict: {why}.",
+            "sentences": [_estimates(tables, run, [_main_pair(run)])],
+        }
+    sets = [words.feature_set_words(primary[k]) for k in ("feature_set", "baseline_feature_set")]
+    name = run["endpoint"]["name"]
+    headlines = {
+        "adds": f"Adds: {sets[0]} predicts {name} better than {sets[1]} alone.",
+        "worse": f"Worse: {sets[0]} predicts {name} less well than {sets[1]} alone.",
+    }
+    default = f"Not shown: these patients do not show that {sets[0]} predicts {name} better than "
+    metric = words.metric_words(primary["metric"])
+    difference = words.interval(
+        given.get("difference"), given.get("lower"), given.get("upper"), sign=True
+    )
+    pairs = [
+        (primary["feature_set"], primary["model"]),
+        (primary["baseline_feature_set"], primary["baseline_model"]),
+    ]
+    sentences = [
+        f"Difference in {metric}: {difference}, 95% interval in brackets.",
+        _estimates(tables, run, pairs),
+    ]
+    if given["reads"] not in headlines:
+        sentences.append(
+            "The interval holds both signs: a gain is not shown, nor is it shown that there is "
+            "none."
+        )
+    return {
+        "reads": given["reads"],
+        "headline": headlines.get(given["reads"], f"{default}{sets[1]} alone."),
+        "sentences": [sentence for sentence in sentences if sentence],
+    }
+
+
+def _main_pair(run):
+    chosen = run.get("primary_model") or {}
+    feature_set = chosen.get("feature_set", run["feature_sets"][-1])
+    return feature_set, chosen.get("model", run["models"][0])
+
+
+def _estimates(tables, run, pairs):
+    """Say the measure of the verdict of some feature sets and models."""
+    metric = words.main_metric(run)
+    rows = tables["metrics"]
+    rows = rows[rows["fold"].isna() & rows["repeat"].isna() & (rows["metric"] == metric)]
+    told = []
+    for feature_set, model in pairs:
+        own = rows[(rows["feature_set"] == feature_set) & (rows["model"] == model)]
+        if len(own):
+            row = own.iloc[0]
+            value = words.interval(row["estimate"], row["lower"], row["upper"])
+            told.append(f"{value} for {words.pair_words(run, feature_set, model)}")
+    return f"{words.metric_words(metric)}: {'; '.join(told)}." if told else ""
+
+
+PROBES = {
+    "site_alone": (
+        "Does the site alone predict the outcome?",
+        "Folds that mix patients at random; without a hospital effect 0.5 is expected.",
+    ),
+    "site_leak": (
+        "How much would mixing hospitals between training and test flatter each feature set?",
+        "Measure on folds that mix patients at random, minus that on folds that keep sites whole.",
+    ),
+    "site_from_block": (
+        "Can the site be told from a block?",
+        "Where it can, a model may learn the hospital in place of the disease.",
+    ),
+    "permuted_outcome": (
+        "Does the procedure find something where nothing is?",
+        "Outcomes were shuffled between patients: 0.5 is expected.",
+    ),
+}
+
+
+def probes(tables, run):
+    """Return the probes in words: question, explanation, one line a subject, and how to read it."""
+    rows = tables.get("probes")
+    told = []
+    for name, (asked, meaning) in PROBES.items():
+        own = None if rows is None else rows[rows["probe"] == name]
+        if own is None or own.empty:
+            why = (
+                "Not probed: no site is named in cohort.toml." if "site" in name else "Not probed."
+            )
+            told.append({"question": asked, "meaning": why, "lines": [], "notes": []})
+            continue
+        lines = []
+        for row in own.itertuples():
+            value = words.interval(row.estimate, row.lower, row.upper, sign=name == "site_leak")
+            value = value.removesuffix(f" ({words.NO_VALUE})")
+            metric = words.metric_words(row.metric)
+            expected = words.number(row.expected, 2).removesuffix(".00")
+            lines.append(
+                f"{words.feature_set_words(row.subject)}: {metric} {value}; expected {expected}"
+            )
+        notes = list(dict.fromkeys(str(note) for note in own["note"] if str(note)))
+        told.append({"question": asked, "meaning": meaning, "lines": lines, "notes": notes})
+    return told
+
+
+def log_rank(run):
+    """Say the log-rank test of the primary model's thirds, labelled descriptive; None without."""
+    chosen = run.get("primary_model") or {}
+    for row in run.get("log_rank") or []:
+        if all(row.get(key) == chosen.get(key) for key in ("feature_set", "model")):
+            p = words.p_value(row.get("p_value"))
+            p = p if p.startswith("<") else f"= {p}"
+            return f"Log-rank test of the thirds, stratified by fold, descriptive: p {p}."
+    return None
+
+
+def captions(tables, run):
+    """Return what is said under each figure, by the name of the figure."""
+    unit = run["endpoint"].get("unit")
+    year = words.YEAR.get(unit)
+    converted = f" One year is {year:.6g} {unit}." if year and year != 1 else ""
+    chosen = run.get("primary_model") or {}
+    sampled = (run.get("shap_kinds") or {}).get(chosen.get("model")) == "sampled"
+    shap = tables.get("shap")
+    patients = ""
+    if shap is not None and len(shap):
+        own = shap[
+            (shap["feature_set"] == chosen.get("feature_set"))
+            & (shap["model"] == chosen.get("model"))
+        ]
+        patients = f"{count(own['patient_id'].nunique(), 'held-out patient')}. "
+    kind = "Sampled estimates, seeded. " if sampled else ""
+    folds = "Thirds are formed within each test fold, because risks of different folds are not "
+    folds += "comparable; the grouping is descriptive."
+    return {
+        "patient_flow": "Patients from the tables to the analysis. Steps that dropped nobody are "
+        "left out.",
+        "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier "
+        "estimate of "
+        f"follow-up, in which an event ends the follow-up as censoring (b); bands: 95%.{converted}",
+        "discrimination": f"{words.metric_words(words.main_metric(run))} on held-out patients. "
+        f"Open "
+        "symbols: baseline; dashed line: the baseline's estimate. "
+        + (
+            f"'{words.SELECTED.capitalize()}': in each fold the model that did best on the inner "
+            "folds of the training part."
+            if len(run["models"]) > 1
+            else ""
+        ),
+        "differences": "Differences on the same patients. p: of the primary comparison as it is, "
+        "of "
+        "exploratory ones adjusted after Holm. Right of the line the larger value.",
+        "risk_thirds": f"{folds} Bands: 95%.{converted}",
+        "risk_thirds_grid": folds,
+        "calibration": "Each point is a fifth of the patients by predicted risk, with 95% "
+        "interval; "
+        "dashed: perfect calibration. O/E: observed over expected events.",
+        "calibration_grid": "As above, for every feature set and model.",
+        "contributions": f"{patients}{kind}Each point is one held-out patient. Colour: rank of the "
+        "patient's value within the feature; grey crosses: text, missing values and sums of "
+        "features. "
+        "Components (pc01 and so on) are fitted anew in each fold, so their colours do not carry "
+        "over from fold to fold.",
+        "block_contributions": f"{kind}Sums over the features of each block, held-out patients.",
+    }
