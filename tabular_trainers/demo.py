@@ -1,5 +1,8 @@
 """Cohorts with nothing to download: a real one, and drawn ones whose truth is known."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -185,6 +188,58 @@ def synthetic_cohort(
         source_hash=_hash_tables([outcome, *(block.table for block in blocks.values())]),
         truth=_truth(risk, contributions, rate, entry),
     )
+
+
+def write_cohort(cohort, folder):
+    """Write a cohort as ``cohort.toml`` with one CSV a block, for `load_cohort` to read.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    folder : path
+        Made if need be.
+
+    Returns
+    -------
+    pathlib.Path
+        The ``cohort.toml``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    patients = pd.DataFrame(index=cohort.patients)
+    lines = [f"title = {_quoted(cohort.title)}", f"time_zero = {_quoted(cohort.time_zero)}"]
+    lines += [f'missing_blocks = "{cohort.missing_blocks}"', "[clinical]", 'table = "patients.csv"']
+    for role in ("site", "cancer_type"):
+        labels = getattr(cohort, role)
+        if labels is not None:
+            patients[role] = labels
+            lines.append(f'{role} = "{role}"')
+    for endpoint in cohort.endpoints.values():
+        name = endpoint.name
+        columns = {column: f"{name}_{column}" for column in endpoint.table}
+        patients = patients.join(endpoint.table.astype("float64").rename(columns=columns))
+        lines += [f"[endpoints.{name}]", f'kind = "{endpoint.kind}"']
+        if endpoint.kind == "survival":
+            lines += [f'unit = "{endpoint.unit}"', "event_values = [1]"]
+            lines += [f"horizons = {list(endpoint.horizons)}"] if endpoint.horizons else []
+        else:
+            lines.append("positive = 1")
+        lines += [f"{column} = {_quoted(written)}" for column, written in columns.items()]
+    for block in cohort.blocks.values():
+        block.table.to_csv(folder / f"{block.name}.csv", lineterminator="\n")
+        lines += [f"[blocks.{block.name}]", f'table = "{block.name}.csv"']
+        if block.categorical:
+            lines.append(f"categorical = [{', '.join(map(_quoted, block.categorical))}]")
+        if block.reduce:
+            lines.append(f"reduce = {{ pca = {block.reduce['pca']} }}")
+    patients.to_csv(folder / "patients.csv", lineterminator="\n")
+    path = folder / "cohort.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _quoted(text):
+    return json.dumps(str(text), ensure_ascii=False)
 
 
 def _draw_blocks(rng, n, features, effects, site_shift):

@@ -1,0 +1,411 @@
+"""Propose a ``cohort.toml`` from tables: fill in what can be seen in them, leave the rest open."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tabular_trainers.cohort_blocks import MANY_LEVELS, label_text
+from tabular_trainers.cohort_config import FILL_IN
+from tabular_trainers.cohort_review import ENDPOINTS, check, named_like_outcome
+from tabular_trainers.errors import Problems, SchemaError, count, labels, listing
+from tabular_trainers.tables import read_table, table_name
+
+__all__ = ["check", "propose"]
+
+_ID = re.compile(r"(^|_)(patient|case|subject|participant|person|pid|id|barcode)(_|$|id)")
+_SITE = re.compile(r"(^|_)(site|hospital|cent(er|re)|institution|clinic|tss)(_|$)")
+_NOT_A_SITE = re.compile(r"tumou?r|primary|biopsy|metasta|anatom|organ|resection|disease")
+_TIME = re.compile(r"(^|_)(time|days?|weeks?|months?|years?|follow|followup)(_|$)")
+_NOT_A_TIME = re.compile(r"(^|_)(age|birth|diagnosis|date|point)(_|$)")
+_EVENT = re.compile(
+    r"(^|_)(event|status|censor\w*|dead|death|deceased|died|vital|recurrence|relapse|progression)(_|$)"
+)
+_DEATH = re.compile(r"(^|[^a-z])(dead|deceased|died|death)([^a-z]|$)")
+_UNITS = {"day": "days", "week": "weeks", "month": "months", "year": "years"}
+# Words that mean the same when a time is matched with its event.
+_SAME = {
+    "os": ("overall", "survival", "vital", "dead", "death", "deceased", "died", "last"),
+    "rfs": ("recurrence", "relapse"),
+    "pfs": ("progression",),
+}
+_OS_TIME = ("follow", "information", "contact")
+_GENERIC = {"event", "status", "time", "to", "days", "day", "months", "month", "years", "year"}
+_GENERIC |= {"tumor", "tumour", "new", "patient", "first", "dx", "date"}
+_WIDE = 20  # so many columns with one ending are a block of their own
+
+
+@dataclass(frozen=True)
+class _Table:
+    name: str  # of the block; "clinical" for the clinical table
+    path: str  # as it is written in the toml
+    frame: pd.DataFrame
+    key: str | None  # its id column; None when it could not be told
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    name: str
+    table: _Table
+    time: str
+    event: str
+
+
+def propose(clinical, tables=None, folder="."):
+    """Propose a ``cohort.toml`` from a clinical table and further tables.
+
+    Parameters
+    ----------
+    clinical : path or URI
+        Table that says who the patients are.
+    tables : dict of str to path, optional
+        Further tables by block name. Endpoints are looked for in all of them.
+    folder : path
+        Folder of the future ``cohort.toml``: paths are written relative to it.
+
+    Returns
+    -------
+    str
+        TOML with comments; ``FILL_IN`` stands where the tables do not tell.
+
+    Raises
+    ------
+    SchemaError
+        When tables cannot be read: all of them in one message.
+    """
+    found = _read_all(clinical, tables or {}, folder)
+    outcomes = _outcomes(found)
+    site, cancer_type = _site(found[0], outcomes), _cancer_type(found[0])
+    blocks = []
+    for table in found:
+        blocks += _blocks(table, outcomes, {site, cancer_type} - {None}, found[0].key)
+    lines = [
+        "# Proposed from the tables; read every line. Every predictor must be known at time zero.",
+        f"# {FILL_IN} stands where the tables do not tell.",
+        "",
+        f"title = {_text(table_name(clinical).partition('.')[0])}",
+        f'time_zero = "{FILL_IN}"  # e.g. diagnosis, surgery, start of treatment',
+        'missing_blocks = "drop"  # or "impute": keep patients who lack a block',
+        "",
+        *_clinical_lines(found[0], site, cancer_type),
+    ]
+    for outcome in outcomes:
+        lines += ["", *_outcome_lines(outcome, found[0])]
+    if not outcomes:
+        lines += ["", *_no_outcome_lines()]
+    for block in blocks:
+        lines += ["", *block]
+    return "\n".join(lines) + "\n"
+
+
+def _read_all(clinical, tables, folder):
+    """Read all tables, their id columns as text; the clinical one comes first."""
+    problems, frames = Problems(), {}
+    for name, path in {"clinical": clinical, **tables}.items():
+        try:
+            frame = read_table(path)
+            likely = [column for column in frame if _ID.search(_plain(column))]
+            frames[name] = read_table(path, text=likely) if likely else frame
+        except SchemaError as error:
+            problems.add(str(error))
+    problems.raise_if_any()
+    first = frames["clinical"]
+    others = [frame for name, frame in frames.items() if name != "clinical"]
+    key = _id_column(first, others)
+    ids = set() if key is None else set(_as_ids(first[key]))
+    found = []
+    for name, frame in frames.items():
+        path = str({"clinical": clinical, **tables}[name])
+        if "://" not in path:
+            path = os.path.relpath(path, folder).replace(os.sep, "/")
+        own = key if name == "clinical" else _key_of(frame, key, ids)
+        found.append(_Table(name, path, frame, own))
+    return found
+
+
+def _plain(name):
+    """Write a column's name in lower case with underscores."""
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name))
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _as_ids(values):
+    return label_text(values.dropna())
+
+
+def _id_column(frame, others):
+    """Choose the id of the clinical table: shared with others, named so, and never missing."""
+    best, best_score = None, (0, 0, 0)
+    for column in frame:
+        values = frame[column]
+        named = bool(_ID.search(_plain(column)))
+        is_text = values.dtype == object
+        if values.isna().any() or not (named or (is_text and values.is_unique)):
+            continue
+        ids = set(_as_ids(values))
+        shared = sum(
+            any(len(ids & set(_as_ids(other[c]))) > len(ids) / 10 for c in _texts(other))
+            for other in others
+        )
+        patient = bool(re.search(r"patient|case|subject|participant", _plain(column)))
+        score = (shared, 2 * patient + named, values.nunique() / len(values))
+        if score > best_score:
+            best, best_score = column, score
+    return best
+
+
+def _texts(frame):
+    return [column for column in frame if frame[column].dtype == object]
+
+
+def _key_of(frame, key, ids):
+    """Find the id column of another table by its values."""
+    overlap = {column: len(ids & set(_as_ids(frame[column]))) for column in _texts(frame)}
+    if key in overlap and overlap[key]:
+        return key
+    best = max(overlap, key=overlap.get, default=None)
+    return best if best is not None and overlap[best] else None
+
+
+def _outcomes(tables):
+    """Match columns that look like events with columns that look like times, over all tables."""
+    pairs = []
+    for table in tables:
+        frame = table.frame
+        events = [c for c in frame if _looks_like_event(frame, c) and c != table.key]
+        times = [c for c in frame if _looks_like_time(frame, c) and c != table.key]
+        for event in events:
+            for time in times:
+                score, name = _match(event, time)
+                if not score and len(events) == len(times) == 1:
+                    score, name = 0.5, "outcome"
+                if score:
+                    order = (-score, table.name != "clinical", frame[event].nunique(), len(event))
+                    pairs.append((order, len(pairs), _Outcome(name, table, time, event)))
+    chosen, used = {}, set()
+    for _, _, outcome in sorted(pairs, key=lambda pair: pair[:2]):
+        columns = {(outcome.table.name, outcome.time), (outcome.table.name, outcome.event)}
+        if not columns & used and outcome.name not in chosen:
+            chosen[outcome.name] = outcome
+            used |= columns
+    return list(chosen.values())
+
+
+def _looks_like_event(frame, column):
+    levels = frame[column].nunique()
+    name = _plain(column)
+    return bool(_EVENT.search(name) or name in ENDPOINTS) and 2 <= levels <= 6
+
+
+def _looks_like_time(frame, column):
+    """Tell a follow-up time: a number that is known for most, not only after the event."""
+    name, values = _plain(column), frame[column]
+    named = bool(_TIME.search(name)) and not _NOT_A_TIME.search(name)
+    known = pd.api.types.is_numeric_dtype(values) and values.notna().mean() > 0.5
+    return named and known and values.nunique() > 6
+
+
+def _match(event, time):
+    """Score how well an event and a time belong together, and name the endpoint."""
+    a, b = ({*_plain(column).split("_")} - _GENERIC for column in (event, time))
+    for name in sorted(a & b & ENDPOINTS):
+        return 3, name
+    for name, words in _SAME.items():
+        more = _OS_TIME if name == "os" else ()
+        if _any(a, (*words, name)) and _any(b, (*words, *more, name)):
+            return 1 + len(a & b), name
+    if any(token.startswith("censor") for token in a) and b & {"survival", "os"}:
+        return 1, "os"
+    shared = sorted(a & b)
+    return (len(shared), shared[0]) if shared else (0, "")
+
+
+def _any(tokens, words):
+    return any(
+        token == word or token.startswith(word) and len(word) > 3
+        for token in tokens
+        for word in words
+    )
+
+
+def _site(clinical, outcomes):
+    taken = {o.event for o in outcomes} | {o.time for o in outcomes} | {clinical.key}
+    for column in clinical.frame:
+        name, levels = _plain(column), clinical.frame[column].nunique()
+        named = _SITE.search(name) and not _NOT_A_SITE.search(name)
+        if named and column not in taken and 2 <= levels <= len(clinical.frame) / 3:
+            return column
+    return None
+
+
+def _cancer_type(clinical):
+    names = ("cancer_type", "tumor_type", "tumour_type")
+    return next((column for column in clinical.frame if _plain(column) in names), None)
+
+
+def _clinical_lines(clinical, site, cancer_type):
+    lines = ["[clinical]", f"table = {_text(clinical.path)}"]
+    if clinical.key is None:
+        lines.append(f'patient_id = "{FILL_IN}"  # the column with the patient id')
+    else:
+        lines.append(f"patient_id = {_text(clinical.key)}")
+    if site is None:
+        lines.append('# site = "hospital"  # a column with the hospital, where there is one')
+    else:
+        lines.append(f"site = {_text(site)}  # a hospital stays in one part of every fold")
+    if cancer_type is not None:
+        lines.append(f"cancer_type = {_text(cancer_type)}")
+    return lines
+
+
+def _outcome_lines(outcome, clinical):
+    table, name = outcome.table, outcome.name
+    lines = [f"[endpoints.{_key(name)}]", 'kind = "survival"']
+    if table.name != "clinical":
+        lines.append(f"table = {_text(table.path)}")
+        lines += _key_lines(table, clinical.key)
+    lines.append(f"time = {_text(outcome.time)}")
+    unit = [
+        u for word, u in _UNITS.items() if re.search(rf"(^|_){word}s?(_|$)", _plain(outcome.time))
+    ]
+    lines.append(
+        f'unit = "{unit[0]}"' if unit else f'unit = "{FILL_IN}"  # days, weeks, months or years'
+    )
+    values = label_text(table.frame[outcome.event]).dropna()
+    shown = labels(sorted(values.unique()))
+    events = [value for value in values.unique() if _DEATH.search(value.lower())]
+    lines.append(f"event = {_text(outcome.event)}  # its labels: {shown}")
+    if len(events) == 1 and values.nunique() == 2:
+        lines.append(f"event_values = [{_text(events[0])}]")
+    else:
+        lines.append(f'event_values = ["{FILL_IN}"]  # the labels that mean: the event happened')
+        if values.nunique() > 2:
+            lines.append(f'censored_values = ["{FILL_IN}"]  # the labels that mean: it did not')
+    if (table.frame[outcome.time] == 0).any():
+        lines.append(f'zero_time = "{FILL_IN}"  # some times are zero: "drop" or "half_unit"')
+    if (table.frame[outcome.time] < 0).any():
+        words = 'some times are negative: correct them and remove this line, or "drop"'
+        lines.append(f'negative_time = "{FILL_IN}"  # {words}')
+    return lines
+
+
+def _no_outcome_lines():
+    return [
+        "# No column looks like a time with its event.",
+        "[endpoints.os]",
+        'kind = "survival"  # or "classification", with label and positive',
+        f'time = "{FILL_IN}"',
+        f'unit = "{FILL_IN}"  # days, weeks, months or years',
+        f'event = "{FILL_IN}"',
+        f'event_values = ["{FILL_IN}"]  # the labels that mean: the event happened',
+    ]
+
+
+def _blocks(table, outcomes, apart, clinical_key):
+    """Propose the blocks of a table: lines of TOML each; wide families of columns go apart."""
+    frame = table.frame
+    taken = {c for o in outcomes if o.table is table for c in (o.time, o.event)}
+    later, usable, odd = [], [], []
+    for column in frame:
+        if column == table.key or column in taken or (table.name == "clinical" and column in apart):
+            continue
+        if named_like_outcome(column):
+            later.append(column)
+        elif _usable(frame, column):
+            usable.append(column)
+        else:
+            odd.append(column)
+    families = {}
+    for column in usable:
+        ending = column.rpartition("_")[2]
+        families.setdefault(ending if "_" in column else "", []).append(column)
+    wide = {
+        ending: columns
+        for ending, columns in families.items()
+        if ending.isalpha() and len(columns) >= _WIDE and table.name == "clinical"
+    }
+    rest = [column for column in usable if not any(column in columns for columns in wide.values())]
+    blocks = []
+    if rest:
+        blocks.append(_block_lines(table, rest, later, odd, clinical_key))
+    for ending in wide:
+        blocks.append([f"[blocks.{_key(ending)}]", f'columns = ["*_{ending}"]'])
+    return blocks
+
+
+def _usable(frame, column):
+    """Whether a column can be a predictor: neither an id, a date, empty, nor always the same."""
+    values = frame[column]
+    levels = values.nunique()
+    if (
+        _plain(column) in ("train", "test", "fold", "split")
+        or levels < 2
+        or str(column).startswith("Unnamed: ")
+        or _ID.search(_plain(column))
+    ):
+        return False
+    if pd.api.types.is_datetime64_any_dtype(values.dtype) or re.search(
+        r"(^|_)date(_|$)", _plain(column)
+    ):
+        return False
+    if values.dtype == object:
+        return levels < MANY_LEVELS and levels <= max(20, values.notna().sum() / 2)
+    return True
+
+
+def _block_lines(table, columns, later, odd, clinical_key):
+    frame, clinical = table.frame, table.name == "clinical"
+    lines = [f"[blocks.{_key(table.name)}]"]
+    if not clinical:
+        lines.append(f"table = {_text(table.path)}")
+        lines += _key_lines(table, clinical_key)
+    left_out = [column for column in frame if column not in columns and column != table.key]
+    if clinical or (left_out and len(columns) <= 60):
+        lines += ["columns = [", *(f"    {_text(column)}," for column in columns), "]"]
+    elif left_out:
+        lines += ["exclude = [", *(f"    {_text(column)}," for column in left_out), "]"]
+    if later:
+        lines.append(
+            f"# Left out, named like something known only later: {listing(map(_one_line, later), 40)}"
+        )
+    if odd:
+        lines.append(
+            f"# Left out (ids, dates, free text, or always the same): {listing(map(_one_line, odd), 40)}"
+        )
+    text = [column for column in columns if frame[column].dtype == object]
+    text = [column for column in text if not _is_boolean(frame[column])]
+    if text:
+        lines.append(f"categorical = [{', '.join(map(_text, text))}]  # add codes such as 0, 1, 2")
+    if table.key is not None and frame[table.key].duplicated().any():
+        used = frame.drop_duplicates([table.key, *columns])
+        if used[table.key].duplicated().any():
+            n = count(int((frame[table.key].value_counts() > 1).sum()), "patient")
+            lines.append(f'pool = "{FILL_IN}"  # {n} with several rows: "mean", "max" or "first"')
+    if len(columns) > 200:
+        lines.append("# reduce = { pca = 64 }  # fitted inside the training part of each fold")
+    return lines
+
+
+def _key_lines(table, clinical_key):
+    if table.key is None:
+        return [f'key = "{FILL_IN}"  # no column holds the ids of the clinical table']
+    default = "id" if table.path.lower().endswith(".npz") else clinical_key
+    return [] if table.key == default else [f"key = {_text(table.key)}"]
+
+
+def _is_boolean(values):
+    return all(isinstance(value, bool) for value in values.dropna())
+
+
+def _one_line(name):
+    return " ".join(str(name).split())
+
+
+def _text(value):
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _key(name):
+    return re.sub(r"[^\w-]+", "_", str(name))
