@@ -6,7 +6,12 @@ from sklearn.base import BaseEstimator
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.models.hazard import breslow, calibration_slope, survival_curves
 from tabular_trainers.models.linear import refuse_one_class
-from tabular_trainers.models.spec import ModelSpec, refuse_entry, refuse_no_events
+from tabular_trainers.models.spec import (
+    MAX_BLOCK_COLUMNS,
+    ModelSpec,
+    refuse_entry,
+    refuse_no_events,
+)
 
 LABEL = "XGBoost"
 MAX_BIN = 64  # 3.5 times faster than 256 bins on 1,500 columns, same concordance
@@ -265,7 +270,7 @@ _SHARED = {
     "supports_entry": False,
     "handles_missing": True,
     "scale": False,
-    "max_block_columns": 64,
+    "max_block_columns": MAX_BLOCK_COLUMNS,
 }
 
 XGB_SURVIVAL = ModelSpec(

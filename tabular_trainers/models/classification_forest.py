@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from tabular_trainers.models.linear import refuse_one_class
-from tabular_trainers.models.spec import ModelSpec
+from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec
 from tabular_trainers.models.trees import Forest, explain, flatten
 
 LABEL = "Random forest"
@@ -112,5 +112,5 @@ RANDOM_FOREST = ModelSpec(
     supports_entry=False,
     handles_missing=False,
     scale=False,
-    max_block_columns=64,
+    max_block_columns=MAX_BLOCK_COLUMNS,
 )

@@ -8,7 +8,12 @@ from sklearn.base import BaseEstimator
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.metrics import harrell_c
 from tabular_trainers.models.hazard import breslow, partial_log_likelihood, survival_curves
-from tabular_trainers.models.spec import ModelSpec, refuse_entry, refuse_no_events
+from tabular_trainers.models.spec import (
+    MAX_BLOCK_COLUMNS,
+    ModelSpec,
+    refuse_entry,
+    refuse_no_events,
+)
 
 LABEL = "Cox, elastic net"
 
@@ -159,7 +164,8 @@ class CoxRegression(BaseEstimator):
             value += partial_log_likelihood(y, margin)
             value -= partial_log_likelihood(y[train], margin[train])
             held_out.append((y[test], margin[test]))
-        best = int(np.argmax(value))
+        # Never the first penalty: its model is empty and ranks nobody, the second costs nothing.
+        best = 1 + int(np.argmax(value[1:]))
         scores = [harrell_c(truth, margin[:, best]) for truth, margin in held_out]
         self.inner_value_ = float(np.mean(scores))
         return float(penalties[best])
@@ -181,7 +187,7 @@ COX = ModelSpec(
     supports_entry=False,
     handles_missing=False,
     scale=True,
-    max_block_columns=None,
+    max_block_columns=MAX_BLOCK_COLUMNS,
     coefficients=lambda fitted: fitted.coef_,
     intercept=lambda fitted: -float(fitted.centre_ @ fitted.coef_),
 )

@@ -3,8 +3,14 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from tabular_trainers.models.spec import ModelSpec, refuse_entry, refuse_no_events
-from tabular_trainers.models.trees import Forest, explain, flatten
+from tabular_trainers.models.growth import grow_forest
+from tabular_trainers.models.spec import (
+    MAX_BLOCK_COLUMNS,
+    ModelSpec,
+    refuse_entry,
+    refuse_no_events,
+)
+from tabular_trainers.models.trees import Forest, explain
 
 LABEL = "Random survival forest"
 MAX_TIMES = 64  # distinct event times; C differs by less than between seeds from unbinned times
@@ -59,26 +65,22 @@ class RandomSurvivalForest(BaseEstimator):
         DataError
             When nobody had the event, or entry times are given.
         """
-        from sksurv.ensemble import RandomSurvivalForest as Engine
-        from sksurv.util import Surv
-
         refuse_entry(y, LABEL)
         refuse_no_events(y, LABEL)
         self.times_ = _bin_ends(y)
-        step = _steps(y, self.times_)
-        engine = Engine(
-            n_estimators=self.n_trees,
+        forest, self.hazard_ = grow_forest(
+            X,
+            y["event"],
+            _steps(y, self.times_),
+            len(self.times_),
+            n_trees=self.n_trees,
             min_samples_leaf=self.min_samples_leaf,
             max_features=self.max_features,
+            seed=self.random_state,
             n_jobs=self.n_jobs,
-            random_state=self.random_state,
-        ).fit(X, Surv.from_arrays(y["event"].astype(bool), step))
-        trees = [tree.tree_ for tree in engine.estimators_]
-        self._keep(flatten(trees))
-        columns = np.searchsorted(engine.unique_times_, np.arange(1, len(self.times_) + 1))
+        )
+        self._keep(forest)
         leaf = self.left_ == np.arange(len(self.left_))
-        hazard = np.concatenate([tree.value[:, columns, 0] for tree in trees])
-        self.hazard_ = np.ascontiguousarray(hazard[leaf])
         self.row_ = np.where(leaf, np.cumsum(leaf) - 1, 0)
         return self
 
@@ -134,12 +136,12 @@ def _bin_ends(y):
 
 
 def _steps(y, ends):
-    """Number the bins from 1: an event is in its bin, a censoring at the last end it passed."""
+    """Give each patient a bin from 1: an event its own, a censoring the last that ended before."""
     return np.where(
         y["event"],
         np.searchsorted(ends, y["time"], side="left") + 1,
         np.searchsorted(ends, y["time"], side="right"),
-    ).astype(np.float64)
+    )
 
 
 def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
@@ -166,5 +168,5 @@ RSF = ModelSpec(
     supports_entry=False,
     handles_missing=False,
     scale=False,
-    max_block_columns=64,
+    max_block_columns=MAX_BLOCK_COLUMNS,
 )

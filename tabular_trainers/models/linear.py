@@ -5,7 +5,7 @@ from sklearn.base import BaseEstimator
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.folds import inner_folds
-from tabular_trainers.models.spec import ModelSpec
+from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec
 
 LABEL = "Logistic regression, ridge"
 
@@ -132,7 +132,7 @@ LOGISTIC = ModelSpec(
     supports_entry=False,
     handles_missing=False,
     scale=True,
-    max_block_columns=None,
+    max_block_columns=MAX_BLOCK_COLUMNS,
     coefficients=lambda fitted: fitted.coef_,
     intercept=lambda fitted: fitted.intercept_,
     shap_scale="log odds",
