@@ -59,7 +59,6 @@ def calibration(tables, run, pairs=None):
         )
     table = tables["calibration"]
     horizons = sorted(table["horizon"].dropna().unique()) or [None]
-    limit = _limit(table, pairs)
     # One horizon: the models side by side. Several: a row a model, a column a horizon.
     flat = len(horizons) == 1
     left, gap, heading = 0.68, 0.5, 0.62 if flat else 0.45
@@ -74,7 +73,7 @@ def calibration(tables, run, pairs=None):
             row, column = (0, i) if flat else (i, j)
             x, y = left + column * (side + gap), step * (down - row) - heading - side
             ax = axes_at(drawing, x, y, side, side)
-            summary = _panel(ax, tables, feature_set, model, horizon, limit)
+            summary = _panel(ax, tables, feature_set, model, horizon, _limit(table, pairs, horizon))
             when = f"{words.time_words(horizon, run['endpoint'].get('unit'))}" if horizon else ""
             by = f" by {when}" if when else ""
             ax.set_xlabel(f"Predicted probability{by}", size=8.5)
@@ -130,7 +129,7 @@ def calibration_grid(tables, run, horizon=None):
     if table.empty:
         return empty_drawing("calibration_grid", title, run, "This run has no calibration table.")
     present = list(dict.fromkeys(zip(table["feature_set"], table["model"], strict=True)))
-    limit = _limit(table, present)
+    limit = _limit(table, present, horizon)
 
     def draw(ax, feature_set, model):
         _panel(ax, tables, feature_set, model, horizon, limit, small=True)
@@ -151,9 +150,10 @@ def calibration_grid(tables, run, horizon=None):
     return drawing
 
 
-def _limit(table, pairs):
+def _limit(table, pairs, horizon):
     """Return the end of both axes: a little above the largest value shown, at most 1."""
     keys = {pair[:2] for pair in pairs}
+    table = table[table["horizon"].isna() if horizon is None else table["horizon"] == horizon]
     shown = [pair in keys for pair in zip(table["feature_set"], table["model"], strict=True)]
     largest = table.loc[shown, ["predicted", "observed", "upper"]].max().max()
     return float(min(1.0, largest * 1.08)) if largest > 0 else 1.0
@@ -178,16 +178,8 @@ def _panel(ax, tables, feature_set, model, horizon, limit, small=False):
     ax.locator_params(nbins=3 if small else 5)
     summary = _summary(tables, feature_set, model, horizon)
     if not small:
-        ax.text(
-            0.03,
-            0.985,
-            summary,
-            transform=ax.transAxes,
-            va="top",
-            size=7.5,
-            color=MUTED,
-            linespacing=1.25,
-        )
+        place = {"transform": ax.transAxes, "ha": "right", "va": "bottom"}
+        ax.text(0.99, 0.03, summary, size=7.5, color=MUTED, linespacing=1.25, **place)
     return summary
 
 

@@ -57,8 +57,8 @@ def contributions(tables, run, feature_set=None, model=None):
     keys = shown + rest
     left = min(max(text_width(_feature_words(*key), 8.5) for key in keys) + 0.25, 2.9)
     height = ROW * len(keys)
-    drawing = new_drawing("contributions", title, run, height + 0.75)
-    ax = axes_at(drawing, left, 0.55, WIDTH - left - 0.95, height)
+    drawing = new_drawing("contributions", title, run, height + 0.85)
+    ax = axes_at(drawing, left, 0.65, WIDTH - left - 0.95, height)
     by_key = dict(iter(rows.groupby(["block", "feature"])))
     count = sum(len(by_key[key]) for key in keys)
     grey = _beeswarm(ax, [by_key[key] for key in keys], rasterized=count > POINTS_AS_PATHS)
@@ -71,7 +71,8 @@ def contributions(tables, run, feature_set=None, model=None):
     ax.grid(axis="y", color=RULE, lw=0.5, ls=(0, (1, 2)))
     ax.set_axisbelow(True)
     scale = (run.get("risk_scales") or {}).get(model, "risk")
-    ax.set_xlabel(f"Contribution to the risk ({scale}); to the right: higher risk")
+    label = f"Contribution to the risk ({scale}); to the right: higher risk"
+    ax.set_xlabel("\n".join(wrapped(label, WIDTH - left - 0.3)))
     if rest and shown:
         ax.axhline(len(shown) - 0.5, color=RULE, lw=0.8)
     _value_key(drawing, height, grey)
@@ -225,7 +226,8 @@ def _beeswarm(ax, parts, rasterized, plain=False):
         # Coloured by rank within the feature: units differ, and one outlier must not hide the rest.
         order = np.searchsorted(np.sort(value[known]), value[known], side="left")
         over = np.searchsorted(np.sort(value[known]), value[known], side="right") - 1
-        rank = (order + over) / 2 / max(known.sum() - 1, 1)
+        rank = (order + over) / 2
+        rank = (rank - rank.min(initial=np.inf)) / max(np.ptp(rank) if len(rank) else 0, 1)
         ax.scatter(
             x[known],
             spread[known],
@@ -259,7 +261,7 @@ def _spread(bins, most=0.38):
 def _value_key(drawing, height, grey):
     """Draw the colour scale at the right, and what a grey cross means."""
     bar_height = min(1.5, height * 0.7)
-    bottom = 0.55 + (height - bar_height) / 2
+    bottom = 0.65 + (height - bar_height) / 2
     bar = axes_at(drawing, WIDTH - 0.72, bottom, 0.1, bar_height)
     bar.imshow(np.linspace(1, 0, 64)[:, None], aspect="auto", cmap=VALUES, extent=(0, 1, 0, 1))
     bar.set_xticks([])
@@ -267,7 +269,7 @@ def _value_key(drawing, height, grey):
     bar.set_yticklabels(["low", "high"])
     bar.yaxis.tick_right()
     bar.tick_params(length=0, labelsize=8, pad=3)
-    bar.set_title("Value", fontsize=8, loc="left", pad=4)
+    bar.set_title("Value", fontsize=8, loc="left", pad=9)
     for side in bar.spines.values():
         side.set_visible(False)
     if grey:

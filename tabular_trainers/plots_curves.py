@@ -16,6 +16,7 @@ from tabular_trainers.plots_style import (
     empty_drawing,
     new_drawing,
     styled,
+    wrapped,
 )
 
 POINTS = 400  # a step curve needs no more to look the same at this size
@@ -55,7 +56,7 @@ def follow_up(tables, run):
         left = 0.75 + position * (width + 0.65)
         ax = axes_at(drawing, left, 1.0, width, 1.95)
         _curve(ax, panel, divisor, "all")
-        _finish(ax, run, shown, panel["time"].max() / divisor)
+        _finish(ax, run, shown, panel["time"].max() / divisor, room=width + 0.2)
         ax.set_title(heading, loc="left", x=-0.13)
         ax.set_ylabel("Probability" if position == 0 else "")
         _numbers_at_risk(drawing, ax, {"": panel}, divisor, left, 0.12)
@@ -153,7 +154,7 @@ def risk_thirds_grid(tables, run):
         by_pair,
         run,
         draw,
-        f"Time since {run['time_zero']} ({shown})",
+        words.time_label(run, shown),
         "Probability of no event",
         legend=True,
     )
@@ -210,7 +211,7 @@ def _curve(ax, rows, divisor, group, band=True, label=None):
     )
 
 
-def _finish(ax, run, shown, last, small=False):
+def _finish(ax, run, shown, last, small=False, room=None):
     ax.set_ylim(0, 1.03)
     ax.set_yticks([0, 0.5, 1] if small else [0, 0.25, 0.5, 0.75, 1])
     ticks = _ticks(last, 3 if small else 7)
@@ -221,7 +222,7 @@ def _finish(ax, run, shown, last, small=False):
     ax.set_axisbelow(True)
     ax.tick_params(length=3, color=FAINT)
     if not small:
-        ax.set_xlabel(f"Time since {run['time_zero']} ({shown})")
+        ax.set_xlabel("\n".join(wrapped(words.time_label(run, shown), room or WIDTH - 1.5)))
 
 
 def _ticks(last, at_most):

@@ -126,6 +126,18 @@ def time_words(value, unit):
     return f"{value:,.6g} {unit or 'time units'}"
 
 
+def time_label(run, shown):
+    """Label a time axis; what stands in brackets after time zero is left to the text.
+
+    Examples
+    --------
+    >>> time_label({"time_zero": "diagnosis (by biopsy)"}, "years")
+    'Time since diagnosis (years)'
+    """
+    start = str(run["time_zero"]).split("(")[0].strip() or "time zero"
+    return f"Time since {start} ({shown})"
+
+
 def horizon_words(value, unit):
     """Write a horizon, with its exact value where the words are rounded or converted.
 

@@ -161,7 +161,7 @@ def wrapped(text, inches, size=9.0, weight="normal", max_lines=None):
     """
     text = " ".join(str(text).split())
     average = text_width("abcdefghij nopqrst", size, weight) / 18
-    characters = max(6, int(inches / average))
+    characters = max(6, int(1.4 * inches / average))
     while True:
         lines = textwrap.wrap(text, characters) or [""]
         if characters <= 6 or all(text_width(line, size, weight) <= inches for line in lines):

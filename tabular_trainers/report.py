@@ -75,7 +75,7 @@ def render(tables, run):
     from markupsafe import Markup
 
     from tabular_trainers import plots_labels as words
-    from tabular_trainers import report_methods, report_tables, report_text
+    from tabular_trainers import report_measures, report_methods, report_tables, report_text
     from tabular_trainers.report_svg import inline_svg, png_bytes
 
     drawings = _draw(tables, run)
@@ -101,12 +101,12 @@ def render(tables, run):
         references=references,
         captions=report_text.captions(tables, run),
         figures={name: Markup(inline_svg(drawing)) for name, drawing in drawings.items()},
-        table_one=report_tables.table_one(tables, run),
+        characteristics=report_tables.table_one(tables, run),
         blocks=report_tables.block_facts(run),
         folds=report_tables.fold_table(tables, run),
         horizons=report_tables.horizon_table(tables, run),
-        metrics=report_tables.metric_tables(tables, run),
-        comparisons=report_tables.comparison_tables(tables, run),
+        metrics=report_measures.metric_tables(tables, run),
+        comparisons=report_measures.comparison_tables(tables, run),
         block_sizes=report_tables.block_table(tables, run),
         versions=report_tables.version_table(run),
     )

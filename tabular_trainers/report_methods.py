@@ -82,7 +82,8 @@ def methods(tables, run):
     )
     parts.append(
         f"Software: tabular-trainers {run.get('package_version', '')} with {software}; "
-        f"seed {run.get('seed')}. What else a paper should report is listed in TRIPOD+AI {cite('tripod')}."
+        f"seed {run.get('seed')}. What else a paper should report: "
+        f"TRIPOD+AI {cite('tripod')}."
     )
     return parts, [REFERENCES[key] for key in cited]
 

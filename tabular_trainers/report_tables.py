@@ -2,18 +2,11 @@
 
 from dataclasses import dataclass, field
 
-import pandas as pd
-
 from tabular_trainers import plots_labels as words
 from tabular_trainers.errors import count
 
 VARIABLES_SHOWN = 60  # of Table 1; the rest stays in table_one.parquet
 LARGE_DIFFERENCE = 0.1  # Austin 2009: a standardised difference above it may matter
-SHORT = {"observed_expected": "O/E", "calibration_slope": "Slope", "integrated_brier": "Integrated"}
-NO_INTERVAL = (
-    f"({words.NO_VALUE}): no interval, because the measure could not be computed in enough "
-    f"resamples of these patients; {words.NO_VALUE} alone: not computable at all."
-)
 
 
 @dataclass
@@ -37,39 +30,51 @@ class Table:
 
 
 def table_one(tables, run):
-    """Return Table 1: characteristics of the patients, kept against dropped."""
+    """Return the characteristics of the patients, kept against dropped, one table a block.
+
+    Returns
+    -------
+    list of Table
+        That of the baseline's block first.
+    """
     rows = tables.get("table_one")
     if rows is None or rows.empty:
-        return None
+        return []
+    first = (run.get("baseline") or run.get("full") or "").split("+")
+    blocks = sorted(dict.fromkeys(rows["block"]), key=lambda block: block not in first)
+    return [_characteristics(rows[rows["block"] == block], block) for block in blocks]
+
+
+def _characteristics(rows, block):
     dropped = bool((rows["part"] == "dropped").any())
     columns = ["Characteristic", "Analysed", "Analysed: missing"]
     if dropped:
         columns += ["Dropped", "Dropped: missing", "Standardised difference"]
-    caption = "Characteristics of the patients" + (", analysed against dropped" if dropped else "")
-    table = Table("table-one", caption, columns)
-    variables = list(dict.fromkeys(zip(rows["block"], rows["variable"], strict=True)))
-    keyed = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    caption = f"Characteristics of the patients, {block}"
+    caption += ": analysed against dropped" if dropped else ""
+    table = Table(f"table-one-{slug(block)}", caption, columns, numbers=True)
     by_variable = {}
-    for row in keyed:
-        by_variable.setdefault((row["block"], row["variable"]), []).append(row)
-    block = None
-    for key in variables[:VARIABLES_SHOWN]:
-        if key[0] != block:
-            block = key[0]
-            table.group(f"Block {block}")
-        _add_variable(table, key[1], by_variable[key], dropped)
+    for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
+        by_variable.setdefault(row["variable"], []).append(row)
+    for variable in list(by_variable)[:VARIABLES_SHOWN]:
+        _add_variable(table, variable, by_variable[variable], dropped)
     table.notes.append("Median (quartiles), or number of patients (percent of those known).")
     if dropped:
         table.notes.append(
             "Standardised difference: analysed minus dropped, in pooled standard deviations; "
             f"* above {LARGE_DIFFERENCE} in size, where leaving patients out may matter."
         )
-    if len(variables) > VARIABLES_SHOWN:
+    if len(by_variable) > VARIABLES_SHOWN:
         table.notes.append(
-            f"The first {VARIABLES_SHOWN} of {len(variables):,} characteristics; all are in "
+            f"The first {VARIABLES_SHOWN} of {len(by_variable):,} characteristics; all are in "
             "table_one.parquet."
         )
     return table
+
+
+def slug(name):
+    """Turn a name into an id of the page: other characters become their code."""
+    return "".join(c if c.isascii() and c.isalnum() else f"-{ord(c):x}-" for c in name)
 
 
 def _add_variable(table, variable, rows, dropped):
@@ -107,7 +112,7 @@ def fold_table(tables, run):
     name = words.metric_words(words.main_metric(run))
     events = "events" if words.is_survival(run) else "positive"
     columns = ["Fold", "Train: patients", f"Train: {events}", "Test: patients", f"Test: {events}"]
-    sites = any("sites_test" in row for row in sizes)
+    sites = any(not words.is_missing(row.get("sites_test")) for row in sizes)
     repeats = len({row["repeat"] for row in sizes}) > 1
     columns += ["Sites tested", "Sites in both parts"] if sites else []
     pairs = _fold_pairs(run)
@@ -124,7 +129,7 @@ def fold_table(tables, run):
         cells = [f"{repeat + 1}.{fold + 1}" if repeats else f"{fold + 1}"]
         cells += [f"{int(row[k]):,}" for k in ("n_train", "events_train", "n_test", "events_test")]
         if sites:
-            cells += [_count(row.get("sites_test")), _count(row.get("shared_sites"))]
+            cells += [count_words(row.get("sites_test")), count_words(row.get("shared_sites"))]
         cells += [words.number(values.get((s, m, repeat, fold))) for _, s, m in pairs]
         table.add(*cells)
     for what, feature_set, model in pairs:
@@ -134,7 +139,8 @@ def fold_table(tables, run):
     return table
 
 
-def _count(value):
+def count_words(value):
+    """Write a count; a dash when it is missing."""
     return words.NO_VALUE if words.is_missing(value) else f"{int(value):,}"
 
 
@@ -162,95 +168,14 @@ def horizon_table(tables, run):
         own = rows[(rows["horizon"] == horizon) & rows["fold"].isna() & rows["repeat"].isna()]
         events = f"{int(own['n_events'].iloc[0]):,}" if len(own) else words.NO_VALUE
         exact = words.horizon_words(horizon, run["endpoint"].get("unit"))
-        table.add(exact, _count(at_risk.get(float(horizon))), events)
+        table.add(exact, count_words(at_risk.get(float(horizon))), events)
     if run.get("tau"):
         tau = words.horizon_words(run["tau"], run["endpoint"].get("unit"))
         table.notes.append(f"tau, the end of Uno's C and of the integrated Brier score: {tau}.")
     return table
 
 
-def metric_tables(tables, run):
-    """Return all measures of every feature set and model: discrimination, error, calibration."""
-    rows = tables["metrics"]
-    rows = rows[rows["repeat"].isna() & rows["fold"].isna()]
-    groups = (
-        ("discrimination", "Discrimination", ("harrell_c", "uno_c", "auc", "auroc", "auprc")),
-        (
-            "error",
-            "Error of the predicted probabilities",
-            ("integrated_brier", "brier", "log_loss"),
-        ),
-        ("calibration-table", "Calibration", ("observed_expected", "calibration_slope")),
-    )
-    named = {metric for _, _, metrics in groups for metric in metrics}
-    others = tuple(m for m in dict.fromkeys(rows["metric"]) if m not in named)
-    notes = {
-        "discrimination": "0.5 is chance (AUPRC: the share of positives), 1 is perfect.",
-        "error": "Brier score, at horizons and integrated up to tau, or log loss. Lower is better; "
-        "0 is perfect.",
-        "calibration-table": "O/E, observed over expected: 1 is right, above 1 more events than "
-        "predicted. "
-        "Slope: 1 is right, below 1 predictions are too extreme.",
-        "other-metrics": "Further measures.",
-    }
-    found = []
-    for name, caption, metrics in (*groups, ("other-metrics", "Further measures", others)):
-        table = _metric_table(rows, run, name, caption, metrics)
-        if table is not None:
-            table.notes.insert(0, f"Estimate (95% interval). {notes[name]}")
-            found.append(table)
-    return found
-
-
-def _metric_table(rows, run, name, caption, metrics):
-    rows = rows[rows["metric"].isin(metrics)]
-    if rows.empty:
-        return None
-    unit = run["endpoint"].get("unit")
-    keys = []
-    for metric in metrics:
-        own = rows[rows["metric"] == metric]
-        horizons = sorted(own["horizon"].dropna().unique())
-        keys += [(metric, None)] if own["horizon"].isna().any() else []
-        keys += [(metric, horizon) for horizon in horizons]
-    heads = [
-        SHORT.get(m, words.metric_words(m))
-        + (f", {words.time_words(h, unit)}" if h is not None else "")
-        for m, h in keys
-    ]
-    table = Table(
-        name,
-        f"{caption} of every feature set and model",
-        ["Feature set, model", *heads],
-        numbers=True,
-    )
-    values = {
-        (r.feature_set, r.model, r.metric, None if pd.isna(r.horizon) else r.horizon): r
-        for r in rows.itertuples()
-    }
-    primary = run.get("primary") or {}
-    for feature_set, models in _pairs(rows, run).items():
-        baseline = " (baseline)" if feature_set == run.get("baseline") else ""
-        table.group(f"{words.feature_set_words(feature_set)}{baseline}")
-        for model in models:
-            cells = []
-            for metric, horizon in keys:
-                r = values.get((feature_set, model, metric, horizon))
-                decimals = words.DECIMALS.get(metric, 3)
-                cells.append(
-                    words.NO_VALUE
-                    if r is None
-                    else words.interval(r.estimate, r.lower, r.upper, decimals)
-                )
-            strong = (feature_set, model) == (primary.get("feature_set"), primary.get("model"))
-            label = words.model_words(run, model) + (" (primary)" if strong else "")
-            table.add(label, *cells, strong=strong)
-    if any(words.NO_VALUE in cell for row in table.rows for cell in row.get("cells", ())[1:]):
-        table.notes.append(NO_INTERVAL)
-    return table
-
-
-def _pairs(rows, run):
+def pairs_of(rows, run):
     """Return {feature set: models} in the order of the run."""
     found = {}
     present = set(zip(rows["feature_set"], rows["model"], strict=True))
@@ -259,34 +184,6 @@ def _pairs(rows, run):
         own = [model for model in models if (feature_set, model) in present]
         if own:
             found[feature_set] = own
-    return found
-
-
-def comparison_tables(tables, run):
-    """Return the paired differences: of the measure of the verdict, then of the others."""
-    rows = tables.get("comparisons")
-    if rows is None or rows.empty:
-        return []
-    main = words.main_metric(run)
-    found = []
-    for metric in sorted(dict.fromkeys(rows["metric"]), key=lambda name: name != main):
-        own = rows[rows["metric"] == metric]
-        name = words.metric_words(metric)
-        columns = ["Compared", "Against", f"Difference in {name}", "p", "p, Holm"]
-        table = Table(f"differences-{metric.replace('_', '-')}", f"Differences in {name}", columns)
-        for r in own.sort_values("primary", ascending=False, kind="stable").itertuples():
-            difference = words.interval(r.difference, r.lower, r.upper, sign=True)
-            table.add(
-                words.pair_words(run, r.feature_set, r.model) + (" (primary)" if r.primary else ""),
-                words.pair_words(run, r.baseline_feature_set, r.baseline_model),
-                difference,
-                words.p_value(r.p_value),
-                "not adjusted" if r.primary else words.p_value(r.p_value_holm),
-                strong=bool(r.primary),
-            )
-        better = "Below 0" if metric in words.LOWER_IS_BETTER else "Above 0"
-        table.notes.append(f"Difference (95% interval). {better}: better than the baseline.")
-        found.append(table)
     return found
 
 
@@ -299,7 +196,7 @@ def block_table(tables, run):
     columns = ["Feature set, model", "Explained patients", *blocks]
     table = Table("block-sizes", "Mean absolute contribution of each block", columns)
     by_pair = dict(iter(rows.groupby(["feature_set", "model"])))
-    for feature_set, models in _pairs(rows, run).items():
+    for feature_set, models in pairs_of(rows, run).items():
         table.group(words.feature_set_words(feature_set))
         for model in models:
             own = by_pair[(feature_set, model)]

@@ -183,7 +183,7 @@ def captions(tables, run):
         ),
         "differences": "Differences on the same patients. p: of the primary comparison as it is, "
         "of "
-        "exploratory ones adjusted after Holm. Right of the line the larger value.",
+        "exploratory ones adjusted after Holm.",
         "risk_thirds": f"{folds} Bands: 95%.{converted}",
         "risk_thirds_grid": folds,
         "calibration": "Each point is a fifth of the patients by predicted risk, with 95% "

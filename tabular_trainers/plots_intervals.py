@@ -1,0 +1,166 @@
+"""Rows of intervals, with their labels at the left and their numbers at the right."""
+
+import numpy as np
+
+from tabular_trainers import plots_labels as words
+from tabular_trainers.plots_style import (
+    FAINT,
+    INK,
+    MUTED,
+    RULE,
+    WIDTH,
+    axes_at,
+    new_drawing,
+    short,
+    text_width,
+    wrapped,
+)
+
+ROW = 0.215  # inches a row
+LABELS_AT_MOST = 3.35
+
+
+def line_of(row, column, label, texts, look, hollow=False, strong=False):
+    """Return one line: its label, (estimate, lower, upper), texts and look."""
+    values = [
+        float(row[c]) if not words.is_missing(row[c]) else np.nan
+        for c in (column, "lower", "upper")
+    ]
+    return {
+        "label": label,
+        "values": values,
+        "texts": texts,
+        "look": look,
+        "hollow": hollow,
+        "strong": strong,
+    }
+
+
+def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_reference=False):
+    """Place labels, intervals and texts in columns.
+
+    Parameters
+    ----------
+    name, title, run
+        As in `new_drawing`.
+    lines : list of dict
+        From `line_of`, or {"header": text}.
+    columns : tuple of str
+        Heads of the texts at the right.
+    xlabel : str
+        Label of the axis.
+    reference : float or None
+        Where to draw the vertical line.
+    solid_reference : bool
+        Draw it as a whole line rather than dashed.
+
+    Returns
+    -------
+    Drawing
+    """
+    widest = max(
+        text_width(line["label"], 9, "bold" if line["strong"] else "normal") + 0.16
+        for line in lines
+        if "label" in line
+    )
+    left = min(widest + 0.3, LABELS_AT_MOST)
+    rows = _broken(lines, left - 0.27)
+    text_widths = [
+        max(
+            text_width(column, 8.5, "bold"),
+            *(text_width(row["texts"][i], 8.5) for row in rows if row.get("texts")),
+        )
+        for i, column in enumerate(columns)
+    ]
+    right = sum(text_widths) + 0.16 * (len(columns) + 1)
+    height = ROW * (len(rows) + 1)
+    xlabel = wrapped(xlabel, WIDTH - left - right + 1.4, 9)
+    bottom = 0.4 + 0.15 * len(xlabel)
+    drawing = new_drawing(name, title, run, height + bottom)
+    ax = axes_at(drawing, left, bottom, WIDTH - left - right, height)
+    ax.set_ylim(len(rows) - 0.5, -1.5)
+    _draw_rows(ax, rows, reference, solid_reference)
+    ax.locator_params(axis="x", nbins=max(3, int((WIDTH - left - right) / 0.55)))
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("\n".join(xlabel))
+    place = ax.get_yaxis_transform()
+    unit = 1 / (WIDTH - left - right)  # axes widths in an inch
+    for y, row in enumerate(rows):
+        if "header" in row:
+            ax.text(
+                -(left - 0.1) * unit,
+                y,
+                row["header"],
+                transform=place,
+                va="center",
+                weight="bold",
+                bbox={"fc": "white", "ec": "none", "pad": 1.5},
+            )
+            continue
+        weight = "bold" if row["strong"] else "normal"
+        ax.text(-(left - 0.24) * unit, y, row["label"], transform=place, va="center", weight=weight)
+    start = 1 + 0.16 * unit
+    for i, column in enumerate(columns):
+        ax.text(start, -1, column, transform=place, va="center", size=8.5, weight="bold")
+        for y, row in enumerate(rows):
+            if row.get("texts"):
+                ax.text(start, y, row["texts"][i], transform=place, va="center", size=8.5)
+        start += (text_widths[i] + 0.16) * unit
+    for y, row in enumerate(rows):
+        if row.get("rule") and y:
+            ax.plot(
+                [-(left - 0.1) * unit, 1 + (right - 0.1) * unit],
+                [y - 0.5, y - 0.5],
+                color=RULE,
+                lw=0.6,
+                transform=place,
+                clip_on=False,
+            )
+    return drawing
+
+
+def _broken(lines, inches):
+    """Break long labels: what is left after the first piece becomes rows below it."""
+    rows = []
+    for line in lines:
+        if "header" in line:
+            pieces = wrapped(line["header"], WIDTH - 2.6, 9, "bold")
+            rows += [{"header": piece, "rule": not i} for i, piece in enumerate(pieces)]
+            continue
+        weight = "bold" if line["strong"] else "normal"
+        pieces = wrapped(line["label"], inches, 9, weight)
+        pieces = [short(piece, inches, 9, weight) for piece in pieces]
+        rows.append({**line, "label": pieces[0]})
+        blank = {"values": [np.nan] * 3, "texts": None, "look": line["look"], "hollow": False}
+        rows += [{**blank, "label": piece, "strong": line["strong"]} for piece in pieces[1:]]
+    return rows
+
+
+def _draw_rows(ax, rows, reference, solid_reference):
+    drawn = [v for row in rows if "values" in row for v in row["values"] if np.isfinite(v)]
+    ends = [*drawn, *([] if reference is None else [reference])]
+    if ends:
+        pad = max(max(ends) - min(ends), 0.02) * 0.06
+        ax.set_xlim(min(ends) - pad, max(ends) + pad)
+    ax.grid(axis="x", color=RULE, lw=0.5, alpha=0.7)
+    ax.set_axisbelow(True)
+    if reference is not None:
+        ax.axvline(
+            reference,
+            color=INK if solid_reference else MUTED,
+            lw=0.9,
+            ls="-" if solid_reference else (0, (4, 3)),
+            ymax=1 - 1 / (len(rows) + 1),
+        )
+    for y, row in enumerate(rows):
+        if "values" not in row or not np.isfinite(row["values"][0]):
+            continue
+        estimate, lower, upper = row["values"]
+        colour, marker = row["look"]
+        if np.isfinite(lower) and np.isfinite(upper):
+            ax.plot([lower, upper], [y, y], color=colour, lw=2.2 if row["strong"] else 1.5)
+        size = (9 if marker == "*" else 6) + (1.5 if row["strong"] else 0)
+        face = "white" if row["hollow"] else colour
+        ax.plot(estimate, y, marker, ms=size, mfc=face, mec=colour, mew=1.2)
+    ax.tick_params(axis="x", length=3, color=FAINT)
