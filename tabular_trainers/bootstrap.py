@@ -34,7 +34,7 @@ def bootstrap_weights(strata, cluster=None, n_resamples=500, seed=0):
     """
     strata = np.asarray(strata)
     codes, n_strata = strata_codes(strata, len(strata))
-    clusters = cluster_codes(cluster, len(codes))
+    clusters = cluster_codes(cluster)
     random = np.random.default_rng(np.random.SeedSequence([seed, 0x626F6F74]))
     weights = np.zeros((n_resamples, len(codes)), dtype=np.int32)
     for s in range(n_strata):
@@ -48,7 +48,7 @@ def bootstrap_weights(strata, cluster=None, n_resamples=500, seed=0):
     return weights
 
 
-def cluster_codes(cluster, n):
+def cluster_codes(cluster):
     """Give clusters numbers; ``None`` when there are none, or fewer than 10."""
     if cluster is None:
         return None
@@ -64,7 +64,7 @@ def cluster_codes(cluster, n):
 
 def bootstrap_method(n_resamples, cluster=None):
     """Name the method of an interval, as it stands in the tables."""
-    unit = "patients" if cluster is None or cluster_codes(cluster, 0) is None else "sites"
+    unit = "patients" if cluster is None or cluster_codes(cluster) is None else "sites"
     return f"bootstrap ({n_resamples} resamples of {unit} within folds)"
 
 

@@ -8,6 +8,7 @@ from tabular_trainers.errors import DataError, count
 
 
 def draw_resamples(patients, folds, site, n_resamples, seed):
+    """Draw resamples within the test folds of a patient's first repeat, (n_resamples, n)."""
     test = folds[folds["part"] == "test"].sort_values(["repeat", "fold"], kind="stable")
     first = test.drop_duplicates("patient_id").set_index("patient_id")
     strata = first["repeat"] * (int(folds["fold"].max()) + 1) + first["fold"]
@@ -17,7 +18,7 @@ def draw_resamples(patients, folds, site, n_resamples, seed):
 
 
 def weight_table(resamples, at):
-    """Weights of the patients at these positions: everyone once, then the resamples."""
+    """Weigh the patients at these positions: everyone once in row 0, then the resamples."""
     return np.ascontiguousarray(np.vstack([np.ones(len(at)), resamples[:, at]]), dtype=np.float64)
 
 

@@ -37,6 +37,7 @@ harrell <- list(
   entry = conc(Surv(entry, time, event) ~ risk + strata(fold), d),
   entry_weights = conc(Surv(entry, time, event) ~ risk, d, weights = d$weights)
 )
+harrell_se <- sqrt(concordance(Surv(time, event) ~ risk + strata(fold), d, reverse = TRUE)$var)
 uno <- list(
   plain = conc(Surv(time, event) ~ risk, d, timewt = "n/G2"),
   tau = conc(Surv(time, event) ~ risk, d, timewt = "n/G2", ymax = tau - 0.5),
@@ -94,7 +95,7 @@ cat(toJSON(list(
                   weights = weights, entry = entry, untied = untied, survival = survival,
                   probability = probability, third = third),
   horizon = horizon, tau = tau,
-  harrell_c = harrell, uno_c = uno, curves = curves, cox_slope = cox, logistic_slope = logistic,
+  harrell_c = harrell, harrell_se = harrell_se, uno_c = uno, curves = curves, cox_slope = cox, logistic_slope = logistic,
   log_rank = log_rank,
   holm = list(p = p, adjusted = p.adjust(p, "holm"))
 ), digits = NA, auto_unbox = TRUE, na = "null", pretty = 1))

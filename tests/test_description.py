@@ -1,0 +1,61 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tabular_trainers import description
+from tabular_trainers.schema import validate
+from tests.survival_golden import GOLDEN, golden_outcome, outcome
+
+
+def test_follow_up_agrees_with_r_survfit_of_moved_censorings():
+    found = description.follow_up(golden_outcome())
+    expected = [int(t) for t in GOLDEN["curves"]["reverse_median"]]
+    assert [found[name] for name in ("median", "lower", "upper")] == expected
+
+
+def test_follow_up_that_never_comes_to_one_half():
+    found = description.follow_up(outcome([1, 2, 3, 4], [1, 1, 1, 1]))
+    assert found == {"median": None, "lower": None, "upper": None}
+
+
+def analysis(dropped=True):
+    X = pd.DataFrame(
+        {
+            "clinical.age": [40.0, 50.0, 60.0, 70.0, np.nan],
+            "clinical.sex": ["f", "f", "f", "m", None],
+            **{f"pathology.e{i:03d}": np.zeros(5) for i in range(41)},
+        }
+    )
+    left = X[:2].assign(**{"clinical.age": [45.0, 55.0], "clinical.sex": ["m", "x"]})
+    return SimpleNamespace(X=X, categorical=("clinical.sex",), dropped=left if dropped else None)
+
+
+def test_table_one_beside_the_dropped():
+    table = validate(description.table_one(analysis()), "table_one")
+    columns = ["variable", "level", "part", "n", "n_missing", "text"]
+    shown = table[columns].astype(object).where(table[columns].notna(), None)
+    assert shown.to_numpy().tolist() == [
+        ["age", None, "kept", 4, 1, "55 (47.5 to 62.5)"],
+        ["age", None, "dropped", 2, 0, "50 (47.5 to 52.5)"],
+        ["sex", "f", "kept", 4, 1, "3 (75%)"],
+        ["sex", "f", "dropped", 2, 0, "0 (0%)"],
+        ["sex", "m", "kept", 4, 1, "1 (25%)"],
+        ["sex", "m", "dropped", 2, 0, "1 (50%)"],
+        ["sex", "x", "kept", 4, 1, "0 (0%)"],
+        ["sex", "x", "dropped", 2, 0, "1 (50%)"],
+    ]
+    # age: means 55 and 50, variances 500/3 and 50 -> 5 / sqrt((500/3 + 50) / 2)
+    # sex f: 0.75 and 0, variances 0.1875 and 0 -> 0.75 / sqrt(0.09375)
+    expected = [5 / np.sqrt((500 / 3 + 50) / 2)] * 2 + [0.75 / np.sqrt(0.09375)] * 2
+    assert table["standardised_difference"][:4].tolist() == pytest.approx(expected)
+
+
+def test_table_one_alone_and_by_block():
+    table = validate(description.table_one(analysis(dropped=False)), "table_one")
+    assert set(table["part"]) == {"kept"}
+    assert table["standardised_difference"].isna().all()
+    table = description.table_one(analysis(), blocks=["pathology"])
+    assert len(table) == 82
+    validate(description.table_one(analysis(), blocks=["radiology"]), "table_one")

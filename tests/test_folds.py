@@ -1,0 +1,177 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tabular_trainers.errors import DataError
+from tabular_trainers.folds import check_folds, fold_summary, inner_folds, make_folds
+from tests.survival_golden import outcome, simulated
+
+
+def ids(n):
+    return [f"p{i:03d}" for i in range(n)]
+
+
+def parts_of(folds):
+    return folds.pivot(index="patient_id", columns=["repeat", "fold"], values="part")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 1000), st.integers(60, 200), st.integers(6, 30), st.integers(2, 5), st.booleans()
+)
+def test_no_patient_and_no_site_is_in_two_parts(seed, n, sites, n_splits, classification):
+    y, _, _ = simulated(n, seed)
+    site = np.array([f"site {i % sites}" for i in range(n)])
+    y = y["event"].astype(np.int8) if classification else y
+    folds = make_folds(y, ids(n), site, n_splits, seed=seed)
+    table = parts_of(folds)
+    assert table.notna().all(axis=None)  # each patient is in one part of each fold
+    assert ((table == "test").sum(axis=1) == 1).all()
+    for column in table:
+        part = table[column].reindex(ids(n)).to_numpy()
+        assert not set(site[part == "train"]) & set(site[part == "test"])
+    check_folds(folds, y, ids(n))
+
+
+def test_balance_repeats_seed_and_schema():
+    from tabular_trainers.schema import validate
+
+    y, _, _ = simulated(400)
+    folds = make_folds(y, ids(400), n_splits=5, n_repeats=2, seed=1)
+    validate(folds, "folds")
+    assert folds.equals(make_folds(y, ids(400), n_splits=5, n_repeats=2, seed=1))
+    assert not folds.equals(make_folds(y, ids(400), n_splits=5, n_repeats=2, seed=2))
+    summary = fold_summary(folds, y, ids(400))
+    assert len(summary) == 10
+    assert (summary["n_test"] == 80).all()
+    assert summary["events_test"].max() - summary["events_test"].min() <= 4
+    assert summary["sites_test"].isna().all()
+    assert folds.attrs["note"] == (
+        "5 folds, patients assigned at random, balanced on event and quartile of time, 2 repeats"
+    )
+    first = parts_of(folds)[0]
+    assert not first.equals(parts_of(folds)[1])
+
+
+def test_fewer_sites_than_folds_leaves_one_site_out():
+    y, _, site = simulated(90, sites=3)
+    folds = make_folds(y, ids(90), site)
+    summary = fold_summary(folds, y, ids(90), site)
+    assert summary["sites_test"].tolist() == [1, 1, 1]
+    assert summary["shared_sites"].tolist() == [0, 0, 0]
+    assert folds.attrs["note"].startswith(
+        "3 folds, 3 sites, fewer than 5 folds: one site left out at a time"
+    )
+
+
+def test_a_patient_of_unknown_site_is_a_site_of_its_own():
+    y, _, site = simulated(120, sites=12)
+    site = site.astype(object)
+    site[:7] = None
+    folds = make_folds(y, ids(120), site)
+    assert "7 patients of unknown site, each counted as its own site" in folds.attrs["note"]
+    assert fold_summary(folds, y, ids(120), site)["sites_test"].sum() == 19
+
+
+def test_summary_counts_shared_sites_of_patient_random_folds():
+    y, _, site = simulated(120, sites=6)
+    folds = make_folds(y, ids(120))
+    summary = fold_summary(folds, y, ids(120), site)
+    assert (summary["shared_sites"] == summary["sites_test"]).all()
+    assert (summary["n_train"] + summary["n_test"] == 120).all()
+    assert (summary["events_train"] + summary["events_test"] == y["event"].sum()).all()
+
+
+def test_messages():
+    y = outcome(np.arange(1.0, 31), np.arange(30) < 3)
+    with pytest.raises(DataError) as caught:
+        make_folds(y, ids(30))
+    assert str(caught.value) == (
+        "folds: 3 events among 30 patients, fewer than 5 folds; expected at least one in every "
+        "fold. Use fewer folds (--folds 3)."
+    )
+    with pytest.raises(DataError) as caught:
+        make_folds(outcome(np.arange(1.0, 31), np.zeros(30)), ids(30))
+    assert str(caught.value) == (
+        "folds: 0 events among 30 patients, fewer than 5 folds; expected at least one in every "
+        "fold. Use another endpoint."
+    )
+    with pytest.raises(DataError) as caught:
+        make_folds(np.arange(30) >= 1, ids(30))
+    assert str(caught.value) == (
+        "folds: 1 patient in the smaller class among 30 patients, fewer than 5 folds; expected at "
+        "least one in every fold. Use another endpoint."
+    )
+    y = outcome(np.arange(1.0, 41), np.arange(40) % 2)
+    site = np.where(np.arange(40) < 24, "University Hospital", [f"s{i}" for i in range(40)])
+    with pytest.raises(DataError) as caught:
+        make_folds(y, ids(40), site)
+    assert str(caught.value) == (
+        "folds: site 'University Hospital' holds 12 of 20 events, over half; folds that keep sites "
+        "whole would be decided by it. Give folds of your own (--folds FOLDER or --folds "
+        "folds.parquet), or leave site out of cohort.toml."
+    )
+    y = outcome(np.arange(1.0, 41), np.isin(np.arange(40), [1, 2, 11, 12]))
+    site = np.repeat(["a", "b", "c", "d"], 10)
+    with pytest.raises(DataError) as caught:
+        make_folds(y, ids(40), site, n_splits=4)
+    assert str(caught.value) == (
+        "folds: 4 sites with 4 events cannot be split in 4 folds that each hold an event and a "
+        "patient still under observation. Use fewer folds: --folds."
+    )
+    with pytest.raises(DataError, match="1 folds, 1 repeats; expected at least 2 folds"):
+        make_folds(y, ids(40), n_splits=1)
+
+
+def test_inner_folds_keep_sites_and_are_positions():
+    y, _, site = simulated(150, sites=8)
+    splits = inner_folds(y, site, seed=4)
+    assert len(splits) == 3
+    tested = np.concatenate([test for _, test in splits])
+    assert sorted(tested) == list(range(150))
+    for train, test in splits:
+        assert not set(site[train]) & set(site[test])
+        assert len(train) + len(test) == 150
+
+
+def test_inner_folds_fall_back_when_sites_cannot_be_split():
+    y, _, _ = simulated(60)
+    one = np.full(60, "only")
+    assert len(inner_folds(y, one)) == 3
+    two = np.where(np.arange(60) < 30, "a", "b")
+    assert len(inner_folds(y, two)) == 2
+    few = outcome(np.arange(1.0, 31), np.isin(np.arange(30), [2, 9]))
+    assert len(inner_folds(few)) == 2
+    with pytest.raises(DataError) as caught:
+        inner_folds(outcome(np.arange(1.0, 31), np.arange(30) == 3))
+    assert str(caught.value) == (
+        "training part of 30 patients with 1 event: it cannot be split for tuning. Use fewer "
+        "folds, or an endpoint with more events."
+    )
+
+
+def test_nobody_censored_and_nearly_nobody_censored_make_no_warning(recwarn):
+    y, _, _ = simulated(60)
+    for censored in (0, 2):
+        y["event"] = np.arange(60) >= censored
+        assert len(make_folds(y, ids(60))) == 300
+    assert not recwarn.list
+
+
+def test_check_folds_names_the_fold():
+    y = outcome(np.arange(1.0, 31), np.arange(30) < 10)
+    rows = [
+        (patient, 0, fold, "test" if (i >= 15) == fold else "train")
+        for fold in (0, 1)
+        for i, patient in enumerate(ids(30))
+    ]
+    folds = pd.DataFrame(rows, columns=["patient_id", "repeat", "fold", "part"])
+    with pytest.raises(DataError) as caught:
+        check_folds(folds, y, ids(30))
+    assert str(caught.value) == (
+        "folds: repeat 0 fold 0, repeat 0 fold 1: expected a comparable pair (an event and a "
+        "patient still under observation) in each test part and two events in each training part. "
+        "Use fewer folds: --folds."
+    )

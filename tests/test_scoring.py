@@ -1,0 +1,201 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tabular_trainers import metrics
+from tabular_trainers.errors import DataError
+from tabular_trainers.folds import make_folds
+from tabular_trainers.schema import validate
+from tests.survival_golden import outcome, simulated
+
+N = 150
+HORIZONS = (365.0, 1000.0)
+TIMES = np.unique([*HORIZONS, *metrics.time_grid(1000.0)])
+IDS = np.array([f"p{i:03d}" for i in range(N)])
+
+
+def held_out(risk, folds, feature_set="clinical", model="cox"):
+    test = folds[folds["part"] == "test"].drop(columns="part")
+    risk = pd.Series(risk, index=IDS).loc[test["patient_id"]].to_numpy()
+    return test.assign(feature_set=feature_set, model=model, risk=risk)
+
+
+def curves(predictions):
+    table = predictions.reset_index(drop=True).drop(columns="risk")
+    table = table.loc[table.index.repeat(len(TIMES))]
+    cumulative = np.exp(predictions["risk"].to_numpy())[:, None] * TIMES / 1500
+    return table.assign(time=np.tile(TIMES, len(predictions)), survival=np.exp(-cumulative).ravel())
+
+
+def scored(y, folds, predictions, survival=None, **arguments):
+    arguments = {"horizons": HORIZONS, "n_resamples": 50, "seed": 1} | arguments
+    kind = "classification" if y.dtype.names is None else "survival"
+    return metrics.score(kind, y, IDS, folds, predictions, survival, **arguments)
+
+
+@pytest.fixture(scope="module")
+def example():
+    y, risk, _ = simulated(N)
+    folds = make_folds(y, IDS, n_splits=3)
+    predictions = held_out(risk, folds)
+    table, draws = scored(y, folds, predictions, curves(predictions))
+    fold = predictions.set_index("patient_id")["fold"].loc[IDS].to_numpy()
+    return y, risk, folds, fold, table, draws
+
+
+def test_every_estimate_is_that_of_the_single_measure(example):
+    y, risk, _, fold, table, _ = example
+    validate(table, "metrics")
+    survival = np.exp(-np.exp(risk)[:, None] * TIMES / 1500)
+    at = np.searchsorted(TIMES, HORIZONS)
+    expected = {
+        ("harrell_c", None): metrics.harrell_c(y, risk, fold),
+        ("uno_c", None): metrics.uno_c(y, risk, 1000.0, fold),
+        ("integrated_brier", None): metrics.integrated_brier(y, survival, TIMES),
+    }
+    for name, values in {
+        "auc": metrics.auc(y, risk, HORIZONS, fold),
+        "brier": metrics.brier(y, survival[:, at], HORIZONS),
+        "observed_expected": metrics.observed_expected(y, survival[:, at], HORIZONS),
+        "calibration_slope": metrics.calibration_slope(y, survival[:, at], HORIZONS, fold),
+    }.items():
+        expected |= {(name, h): value for h, value in zip(HORIZONS, values, strict=True)}
+    overall = table[table["fold"].isna()]
+    found = {
+        (row.metric, None if np.isnan(row.horizon) else row.horizon): row.estimate
+        for row in overall.itertuples()
+    }
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=1e-9), key
+    inside = overall[overall["metric"].isin(["harrell_c", "brier", "auc"])]
+    assert (inside["lower"] < inside["estimate"]).all()
+    assert (inside["estimate"] < inside["upper"]).all()
+    assert set(overall["method"]) == {"bootstrap (50 resamples of patients within folds)"}
+    by_horizon = overall[overall["metric"] == "brier"].set_index("horizon")["n_events"]
+    assert by_horizon[365.0] == (y["event"] & (y["time"] <= 365)).sum()
+    assert (overall["n"] == N).all()
+
+
+def test_rows_of_one_fold(example):
+    y, risk, _, fold, table, _ = example
+    rows = table[table["fold"].notna()]
+    assert rows[["standard_error", "lower", "upper", "method"]].isna().all(axis=None)
+    harrell = rows[rows["metric"] == "harrell_c"].set_index("fold")["estimate"]
+    for k in range(3):
+        one = fold == k
+        assert harrell[k] == pytest.approx(metrics.harrell_c(y[one], risk[one]))
+    assert rows[rows["metric"] == "harrell_c"]["n"].sum() == N
+
+
+def test_draws_are_those_of_weighted_measures_with_censoring_estimated_anew(example):
+    y, risk, _, fold, table, draws = example
+    weights = metrics.bootstrap_weights(fold, n_resamples=50, seed=1)
+    expected = metrics.harrell_c(y, risk, fold, weights)
+    np.testing.assert_allclose(draws["clinical", "cox"], expected)
+    uno = metrics.interval(metrics.uno_c(y, risk, 1000.0, fold, weights))
+    row = table[(table["metric"] == "uno_c") & table["fold"].isna()].iloc[0]
+    assert (row["standard_error"], row["lower"], row["upper"]) == pytest.approx(uno)
+    survival = np.exp(-np.exp(risk)[:, None] * TIMES / 1500)
+    errors = metrics.interval(metrics.integrated_brier(y, survival, TIMES, weights))
+    row = table[(table["metric"] == "integrated_brier") & table["fold"].isna()].iloc[0]
+    assert (row["standard_error"], row["lower"], row["upper"]) == pytest.approx(errors)
+
+
+def test_the_order_of_rows_and_other_models_change_nothing(example):
+    y, risk, folds, _, table, draws = example
+    one, other = held_out(risk, folds), held_out(-risk, folds, "all", "xgb")
+    both = pd.concat([other, one]).sample(frac=1, random_state=0)
+    again, more = scored(y, folds, both, curves(pd.concat([one, other])))
+    assert more["clinical", "cox"].tolist() == draws["clinical", "cox"].tolist()
+    mine = again[again["model"] == "cox"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, table, check_exact=False, rtol=1e-9)
+    np.testing.assert_allclose(more["all", "xgb"], 1 - draws["clinical", "cox"])
+
+
+def test_repeats_are_averaged_and_draw_the_same_patients():
+    y, risk, _ = simulated(N)
+    folds = make_folds(y, IDS, n_splits=3, n_repeats=2)
+    noisy = risk + np.random.default_rng(0).normal(size=N)
+    predictions = held_out(risk, folds)
+    second = predictions["repeat"] == 1
+    predictions.loc[second, "risk"] = held_out(noisy, folds)["risk"][second]
+    table, draws = scored(y, folds, predictions)
+    fold = [
+        predictions[predictions["repeat"] == r].set_index("patient_id")["fold"].loc[IDS].to_numpy()
+        for r in (0, 1)
+    ]
+    weights = metrics.bootstrap_weights(fold[0], n_resamples=50, seed=1)
+    each = [
+        metrics.harrell_c(y, values, codes, weights)
+        for values, codes in ((risk, fold[0]), (noisy, fold[1]))
+    ]
+    np.testing.assert_allclose(draws["clinical", "cox"], np.mean(each, axis=0))
+    overall = table[(table["metric"] == "harrell_c") & table["fold"].isna()]
+    expected = (metrics.harrell_c(y, risk, fold[0]) + metrics.harrell_c(y, noisy, fold[1])) / 2
+    assert overall["estimate"].tolist() == pytest.approx([expected])
+    assert len(table[table["fold"].notna() & (table["metric"] == "harrell_c")]) == 6
+
+
+def test_classification():
+    y, risk, _ = simulated(N)
+    labels = y["event"].astype(np.int8)
+    probability = 1 / (1 + np.exp(-risk))
+    folds = make_folds(labels, IDS, n_splits=3)
+    predictions = held_out(probability, folds, model="logistic")
+    table, draws = scored(labels, folds, predictions, horizons=())
+    validate(table, "metrics")
+    fold = predictions.set_index("patient_id")["fold"].loc[IDS].to_numpy()
+    found = table[table["fold"].isna()].set_index("metric")["estimate"]
+    expected = {
+        "auroc": metrics.auroc(labels, probability, fold),
+        "auprc": metrics.auprc(labels, probability, fold),
+        "brier": metrics.brier(labels, probability),
+        "log_loss": metrics.log_loss(labels, probability),
+        "observed_expected": metrics.observed_expected(labels, probability),
+        "calibration_slope": metrics.calibration_slope(labels, probability),
+    }
+    assert found.to_dict() == pytest.approx(expected, abs=1e-9)
+    weights = metrics.bootstrap_weights(fold, n_resamples=50, seed=1)
+    np.testing.assert_allclose(
+        draws["clinical", "logistic"], metrics.auroc(labels, probability, fold, weights)
+    )
+
+
+def test_headline_gives_what_score_gives(example):
+    y, risk, folds, _, table, draws = example
+    predictions = held_out(risk, folds)
+    found = metrics.headline("survival", y, IDS, folds, predictions, None, 50, 1)
+    estimate, drawn = found["clinical"]
+    np.testing.assert_allclose(drawn, draws["clinical", "cox"])
+    overall = table[(table["metric"] == "harrell_c") & table["fold"].isna()]
+    assert estimate == pytest.approx(overall["estimate"].iloc[0])
+
+
+def test_with_entry_times_only_harrell_c_is_given():
+    y, risk, _ = simulated(N)
+    y = outcome(y["time"], y["event"], entry=np.zeros(N))
+    folds = make_folds(y, IDS, n_splits=3)
+    predictions = held_out(risk, folds)
+    table, _ = scored(y, folds, predictions, curves(predictions))
+    validate(table, "metrics")
+    overall = table[table["fold"].isna()].set_index("metric")
+    assert overall.index[overall["estimate"].notna()].tolist() == ["harrell_c"]
+    assert overall.loc["uno_c", "method"] == "not defined with entry times (left truncation)"
+
+
+def test_messages(example):
+    y, risk, folds, _, _, _ = example
+    predictions = held_out(risk, folds)
+    stranger = predictions.assign(patient_id=predictions["patient_id"] + "x")
+    with pytest.raises(DataError, match="predictions: 150 rows of patients that are not in"):
+        scored(y, folds, stranger)
+    survival = curves(predictions)
+    with pytest.raises(DataError, match="expected every held-out patient at every time, once"):
+        scored(y, folds, predictions, survival.iloc[1:])
+    with pytest.raises(DataError, match="no prediction at horizon 1000"):
+        scored(y, folds, predictions, survival[survival["time"] < 999])
+    nobody = y.copy()
+    nobody["event"] = False
+    with pytest.raises(DataError, match="harrell_c of clinical, cox: no comparable pair within"):
+        scored(nobody, folds, predictions)
