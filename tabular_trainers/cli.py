@@ -13,6 +13,7 @@ from tabular_trainers.cli_terminal import (
     align,
     fail,
     note,
+    print_log,
     progress,
     split_names,
 )
@@ -68,6 +69,7 @@ def options(
     From a clinical table and pre-extracted features to a report with leak-free folds, intervals,
     a clinical baseline and explanations. Start with: tabular-trainers demo
     """
+    print_log()
 
 
 @app.command()
@@ -189,7 +191,10 @@ def run(
         ),
     ] = None,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder to write. Default: runs/COHORT_ENDPOINT."),
+    ] = None,
     jobs: Jobs = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of folds, tuning and resampling.")
@@ -203,9 +208,10 @@ def run(
     """
     from tabular_trainers.cohort import load_cohort
 
-    loaded = load_cohort(cohort, data)
+    loaded = load_cohort(cohort, data, endpoint=endpoint)
     for text in loaded.notes:
         note(text)
+    endpoint = loaded.endpoint(endpoint).name
     settings = {} if trials is None else {"n_trials": trials}
     _run(
         ctx,
@@ -215,7 +221,7 @@ def run(
         models=split_names(models),
         folds=int(folds) if re.fullmatch(r"-?\d+", folds) else folds,
         tuning_seconds=tuning_seconds,
-        out=out,
+        out=out or Path("runs") / f"{cohort.stem}_{endpoint}",
         n_jobs=jobs,
         seed=seed,
         overwrite=overwrite,

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import sys
 
 import typer
@@ -15,11 +16,11 @@ RESUME = "resume"  # key in the context's meta: the line that says how to go on 
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _REFUSED = {
-    errno.EROFS: "this disk is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.ENOTDIR: "a file is where a folder is needed",
-    errno.EEXIST: "a file is where a folder is needed",
+    errno.EROFS: "this disk is read-only. Write to another place.",
+    errno.EACCES: "permission denied. Change the permissions, or use another place.",
+    errno.EPERM: "permission denied. Change the permissions, or use another place.",
+    errno.ENOTDIR: "a file is where a folder is needed. Write to another place.",
+    errno.EEXIST: "a file is where a folder is needed. Write to another place.",
 }
 
 
@@ -51,6 +52,21 @@ def note(text):
     typer.echo(f"Note: {text}", err=True)
 
 
+class _Notes(logging.Handler):
+    """Print what the package logs, e.g. that results of a stopped run are used again."""
+
+    def emit(self, record):
+        note(record.getMessage())
+
+
+def print_log():
+    """Print the package's log from now on; once is enough."""
+    logger = logging.getLogger("tabular_trainers")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes())
+
+
 def _disk_problem(error):
     """Say what a disk refused; anything else about a file goes on as it is, with its traceback."""
     where = f"{error.filename}: " if error.filename else ""
@@ -60,7 +76,7 @@ def _disk_problem(error):
             "same command again."
         )
     if error.errno in _REFUSED:
-        return f"{where}{_REFUSED[error.errno]}. Change its permissions, or use another place."
+        return f"{where}{_REFUSED[error.errno]}"
     raise error
 
 
@@ -71,13 +87,20 @@ def progress(title):
         yield lambda done, total, what: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -197,14 +197,21 @@ def _run_cells(source, partial, values, progress):
 
 def _this_interpreter():
     """Return a kernel manager class that starts this Python, whatever kernels are installed."""
+    import zmq
+    from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
     class ThisInterpreter(AsyncKernelManager):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            # On a shared machine others could read a plain connection. Older Jupyters have no other.
+            if self.has_trait("transport_encryption") and zmq.has("curve"):
+                self.transport_encryption = "auto"
+
         @property
         def kernel_spec(self):
-            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=command, display_name="Python 3", language="python")
+            return KernelSpec(**get_kernel_dict())
 
     return ThisInterpreter
 

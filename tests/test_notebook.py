@@ -1,0 +1,151 @@
+"""The notebooks: as committed, and as `tabular-trainers notebook` executes them."""
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tabular_trainers import notebook_run
+from tabular_trainers.errors import DataError, SchemaError
+
+FOLDER = Path(notebook_run.find_notebook("quickstart")).parent
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def small_notebook(path, *cells, parameters="n = 3  # how many\nname = None  # type: str"):
+    """Write a notebook with a parameters cell."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook.cells = [first, *(nbformat.v4.new_code_cell(source) for source in cells)]
+    nbformat.write(notebook, path)
+    return path
+
+
+def printed(path):
+    """Return all text that the cells of an executed notebook printed."""
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+@pytest.fixture
+def decoy_kernel(tmp_path, monkeypatch):
+    """Put a broken ``python3`` kernel where Jupyter looks first: the user's folder."""
+    folder = tmp_path / "jupyter" / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-c", "raise SystemExit('decoy')", "{connection_file}"]
+    specification = {"argv": command, "display_name": "decoy", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(specification))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")  # outside an environment this is the default
+    return folder
+
+
+def test_this_interpreter_runs_the_notebook_even_with_a_decoy_kernel(tmp_path, decoy_kernel):
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    # The decoy is what Jupyter would start: without that, this test could not fail.
+    assert KernelSpecManager().get_kernel_spec("python3").display_name == "decoy"
+    source = small_notebook(tmp_path / "which.ipynb", "import sys\nprint(sys.executable)")
+    out = notebook_run.execute_notebook(str(source), tmp_path / "out.ipynb")
+    assert printed(out).strip() == sys.executable
+    assert not (tmp_path / "out.partial.ipynb").exists()
+
+
+def test_parameters_take_the_types_of_the_notebook(tmp_path):
+    source = small_notebook(
+        tmp_path / "types.ipynb",
+        parameters=(
+            "a = 3  # a number\nb = None  # type: str\nc = None  # type: list|str\n"
+            "d = False\ne = 5  # type: int|str\nf = None  # type: float\ng = 'x'"
+        ),
+    )
+    texts = ["a=4", "b=007", "c=x, y", "d=TRUE", "e=folder/of", "f=1e-3", "g=None"]
+    assert notebook_run.parse_parameters(source, texts) == {
+        "a": 4,
+        "b": "007",
+        "c": ["x", "y"],
+        "d": True,
+        "e": "folder/of",
+        "f": 0.001,
+        "g": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["folds"], "parameter 'folds': expected key=value, as in -p folds=5."),
+        (["m=4"], "unknown parameter 'm'; known: n, name."),
+        (["nam=4"], "unknown parameter 'nam'; known: n, name. Did you mean 'name'?"),
+        (["n=four"], "parameter n: 'four' was given; expected a whole number."),
+    ],
+)
+def test_wrong_parameters(tmp_path, texts, message):
+    source = small_notebook(tmp_path / "small.ipynb", "print(n)")
+    with pytest.raises(SchemaError) as caught:
+        notebook_run.execute_notebook(str(source), tmp_path / "out.ipynb", texts)
+    assert str(caught.value) == message
+    assert [path.name for path in tmp_path.iterdir()] == ["small.ipynb"]
+
+
+def test_parameters_reach_the_cells_and_progress_counts_them(tmp_path):
+    source = small_notebook(tmp_path / "{small}.ipynb", "print(n * 2, name)")
+    seen = []
+    out = notebook_run.execute_notebook(
+        str(source), tmp_path / "new" / "{out}.ipynb", ["n=4"], progress=lambda *a: seen.append(a)
+    )
+    assert printed(out) == "8 None\n"
+    assert seen == [(0, 3, "cells"), (1, 3, "cells"), (2, 3, "cells")]
+    recorded = nbformat.read(out, as_version=4).metadata.papermill
+    assert recorded["input_path"] == "{small}.ipynb"
+    assert recorded["output_path"] == "{out}.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "message"),
+    [
+        ("1 / 0", notebook_run.CellError, "ZeroDivisionError: division by zero"),
+        (
+            "import tabular_trainers as tt\nraise tt.DataError('no events.')",
+            DataError,
+            "no events.",
+        ),
+    ],
+)
+def test_a_failing_cell_keeps_the_partial_notebook(tmp_path, cell, kind, message):
+    source = small_notebook(tmp_path / "failing.ipynb", "print('before')", cell, "print('after')")
+    with pytest.raises(kind) as caught:
+        notebook_run.execute_notebook(str(source), tmp_path / "out.ipynb")
+    partial = tmp_path / "out.partial.ipynb"
+    assert str(caught.value) == (
+        f"{message}\nThe notebook stopped at cell [3]; what ran is in {partial}."
+    )
+    assert printed(partial) == "before\n"
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_copy_goes_to_a_file_or_into_a_folder(tmp_path):
+    source = notebook_run.find_notebook("quickstart")
+    assert notebook_run.copy_notebook("quickstart", tmp_path) == tmp_path / source.name
+    assert notebook_run.copy_notebook("quickstart", tmp_path / "mine.ipynb").is_file()
+    with pytest.raises(SchemaError) as caught:
+        notebook_run.copy_notebook("quickstart", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / source.name} exists already. Name another file, or add --overwrite."
+    )
+
+
+def test_unknown_notebook():
+    with pytest.raises(SchemaError) as caught:
+        notebook_run.find_notebook("quikstart")
+    assert str(caught.value) == (
+        "unknown notebook 'quikstart'; known: quickstart. Did you mean 'quickstart'?"
+    )
