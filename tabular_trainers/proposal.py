@@ -368,11 +368,13 @@ def _block_lines(table, columns, later, odd, clinical_key):
         lines += ["exclude = [", *(f"    {_text(column)}," for column in left_out), "]"]
     if later:
         lines.append(
-            f"# Left out, named like something known only later: {listing(map(_one_line, later), 40)}"
+            "# Left out, named like something known only later: "
+            f"{listing(map(_one_line, later), 40)}"
         )
     if odd:
         lines.append(
-            f"# Left out (ids, dates, free text, or always the same): {listing(map(_one_line, odd), 40)}"
+            "# Left out (ids, dates, free text, or always the same): "
+            f"{listing(map(_one_line, odd), 40)}"
         )
     text = [column for column in columns if frame[column].dtype == object]
     text = [column for column in text if not _is_boolean(frame[column])]
