@@ -3,15 +3,16 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from tabular_trainers.models.growth import grow_forest
 from tabular_trainers.models.linear import refuse_one_class
 from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec
-from tabular_trainers.models.trees import Forest, explain, flatten
+from tabular_trainers.models.trees import HoldsForest, explain
 
 LABEL = "Random forest"
 
 
-class ProbabilityForest(BaseEstimator):
-    """scikit-learn's random forest, kept as arrays.
+class ProbabilityForest(HoldsForest, BaseEstimator):
+    """Forest of classification trees split by Gini impurity; leaves hold probabilities.
 
     Parameters
     ----------
@@ -26,10 +27,14 @@ class ProbabilityForest(BaseEstimator):
     random_state : int
         Seed of the bootstraps and of the columns looked at.
 
+    References
+    ----------
+    Breiman, L. (2001). Random forests. Machine Learning 45.
+
     Attributes
     ----------
     value_ : array of shape (n_nodes,)
-        Share of the positive class among the training patients of a node.
+        Share of the positive class among the training patients of a leaf.
     """
 
     def __init__(self, n_trees=200, min_samples_leaf=5, max_features=0.2, n_jobs=1, random_state=0):
@@ -47,37 +52,24 @@ class ProbabilityForest(BaseEstimator):
         DataError
             When only one class is in the training part.
         """
-        from sklearn.ensemble import RandomForestClassifier
-
         refuse_one_class(y, LABEL)
-        engine = RandomForestClassifier(
-            n_estimators=self.n_trees,
+        label = np.asarray(y) == 1
+        # With one time bin that everyone is at risk in, the log-rank score statistic is the
+        # decrease in Gini impurity, and a leaf's hazard is its share of the positive class.
+        forest, share = grow_forest(
+            X,
+            label,
+            np.ones(len(label)),
+            1,
+            n_trees=self.n_trees,
             min_samples_leaf=self.min_samples_leaf,
             max_features=self.max_features,
+            seed=self.random_state,
             n_jobs=self.n_jobs,
-            random_state=self.random_state,
-        ).fit(X, np.asarray(y, dtype=np.int64))
-        trees = [tree.tree_ for tree in engine.estimators_]
-        forest = flatten(trees)
-        self.roots_, self.left_, self.right_ = forest.roots, forest.left, forest.right
-        self.feature_, self.threshold_ = forest.feature, forest.threshold
-        self.weight_, self.depth_ = forest.weight, forest.depth
-        counts = np.concatenate([tree.value[:, 0, :] for tree in trees])
-        self.value_ = counts[:, 1] / counts.sum(axis=1)
-        return self
-
-    @property
-    def forest_(self):
-        """The trees as arrays."""
-        return Forest(
-            self.roots_,
-            self.left_,
-            self.right_,
-            self.feature_,
-            self.threshold_,
-            self.weight_,
-            self.depth_,
         )
+        self._keep(forest)
+        self.value_ = share[:, 0][self.leaf_number_]
+        return self
 
     def predict(self, X):
         """Give the probability of the positive class, of shape (n,)."""

@@ -10,13 +10,13 @@ from tabular_trainers.models.spec import (
     refuse_entry,
     refuse_no_events,
 )
-from tabular_trainers.models.trees import Forest, explain
+from tabular_trainers.models.trees import HoldsForest, explain
 
 LABEL = "Random survival forest"
 MAX_TIMES = 64  # distinct event times; C differs by less than between seeds from unbinned times
 
 
-class RandomSurvivalForest(BaseEstimator):
+class RandomSurvivalForest(HoldsForest, BaseEstimator):
     """Forest of survival trees on binned event times.
 
     Event times are binned to at most 64 with equal numbers of events; a censored patient counts as
@@ -26,7 +26,7 @@ class RandomSurvivalForest(BaseEstimator):
     Parameters
     ----------
     n_trees : int
-        Costs time in proportion; risks settle at about a hundred.
+        Costs time in proportion; C moves by 0.01 between seeds at 100, by half of that at 400.
     min_samples_leaf : int
         Patients in a leaf, at least.
     max_features : float
@@ -49,7 +49,7 @@ class RandomSurvivalForest(BaseEstimator):
     """
 
     def __init__(
-        self, n_trees=100, min_samples_leaf=15, max_features=0.2, n_jobs=1, random_state=0
+        self, n_trees=200, min_samples_leaf=15, max_features=0.2, n_jobs=1, random_state=0
     ):
         self.n_trees = n_trees
         self.min_samples_leaf = min_samples_leaf
@@ -80,27 +80,7 @@ class RandomSurvivalForest(BaseEstimator):
             n_jobs=self.n_jobs,
         )
         self._keep(forest)
-        leaf = self.left_ == np.arange(len(self.left_))
-        self.row_ = np.where(leaf, np.cumsum(leaf) - 1, 0)
         return self
-
-    def _keep(self, forest):
-        self.roots_, self.left_, self.right_ = forest.roots, forest.left, forest.right
-        self.feature_, self.threshold_ = forest.feature, forest.threshold
-        self.weight_, self.depth_ = forest.weight, forest.depth
-
-    @property
-    def forest_(self):
-        """The trees as arrays."""
-        return Forest(
-            self.roots_,
-            self.left_,
-            self.right_,
-            self.feature_,
-            self.threshold_,
-            self.weight_,
-            self.depth_,
-        )
 
     def predict(self, X):
         """Give the cumulative hazard, averaged over trees and over ``times_``, of shape (n,)."""
@@ -108,7 +88,7 @@ class RandomSurvivalForest(BaseEstimator):
 
     def predict_survival(self, X, times):
         """Give the mean over trees of exp(-cumulative hazard), of shape (n, n_times)."""
-        leaf = self.row_[self.forest_.leaves(X)]
+        leaf = self.leaf_number_[self.forest_.leaves(X)]
         survival = np.hstack([np.ones((len(self.hazard_), 1)), np.exp(-self.hazard_)])
         wanted = np.searchsorted(self.times_, np.asarray(times, dtype=np.float64), side="right")
         survival = survival[:, wanted]
@@ -122,7 +102,7 @@ class RandomSurvivalForest(BaseEstimator):
         return explain(self.forest_, self._leaf_risk(), X)
 
     def _leaf_risk(self):
-        return self.hazard_.mean(axis=1)[self.row_]
+        return self.hazard_.mean(axis=1)[self.leaf_number_]
 
 
 def _bin_ends(y):

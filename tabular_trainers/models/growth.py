@@ -1,4 +1,4 @@
-"""Grow survival trees on binned columns and binned event times.
+"""Grow trees on binned columns and binned event times.
 
 A node's log-rank numerator for any cut is a sum over its patients of one score, event minus
 cumulative hazard, so a column costs one pass over the node's patients and one over its bins.

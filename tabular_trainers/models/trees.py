@@ -1,7 +1,6 @@
 """A forest as plain arrays: walk patients down to leaves, and explain a sum of leaf values exactly.
 
-Whatever library grew the trees, only these arrays are kept, so that a saved model holds numbers and
-no foreign class.
+A fitted forest is these arrays only, so that a saved model holds numbers and no foreign class.
 """
 
 from dataclasses import dataclass
@@ -57,29 +56,28 @@ class Forest:
         return value[self.leaves(X)].mean(axis=1)
 
 
-def flatten(trees):
-    """Join scikit-learn trees (``tree_`` objects) to a `Forest`."""
-    counts = [tree.node_count for tree in trees]
-    offsets = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+class HoldsForest:
+    """Keep a forest as separate arrays, which is what a saved model may hold."""
 
-    def joined(parts, kind):
-        return np.concatenate([np.asarray(part, dtype=kind) for part in parts])
+    def _keep(self, forest):
+        self.roots_, self.left_, self.right_ = forest.roots, forest.left, forest.right
+        self.feature_, self.threshold_ = forest.feature, forest.threshold
+        self.weight_, self.depth_ = forest.weight, forest.depth
+        leaf = forest.left == np.arange(len(forest.left))
+        self.leaf_number_ = np.where(leaf, np.cumsum(leaf) - 1, 0)
 
-    own = np.arange(sum(counts))
-    left, right = (
-        joined([side(t) + o for t, o in zip(trees, offsets, strict=True)], np.int64)
-        for side in (lambda t: t.children_left, lambda t: t.children_right)
-    )
-    leaf = joined([t.children_left == -1 for t in trees], bool)
-    return Forest(
-        roots=offsets,
-        left=np.where(leaf, own, left),
-        right=np.where(leaf, own, right),
-        feature=np.where(leaf, 0, joined([t.feature for t in trees], np.int64)),
-        threshold=joined([t.threshold for t in trees], np.float64),
-        weight=joined([t.weighted_n_node_samples for t in trees], np.float64),
-        depth=max(int(t.max_depth) for t in trees),
-    )
+    @property
+    def forest_(self):
+        """The trees as arrays."""
+        return Forest(
+            self.roots_,
+            self.left_,
+            self.right_,
+            self.feature_,
+            self.threshold_,
+            self.weight_,
+            self.depth_,
+        )
 
 
 def explain(forest, value, X):
