@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tabular_trainers.cohort import Block
-from tabular_trainers.cohort_tables import NoPatientInCommon, label_text, one_row_each, tables_of
+from tabular_trainers.cohort_tables import label_text, one_row_each, tables_of
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest, rows
 
 MANY_LEVELS = 100  # so many labels are a free text or an id, not a category
@@ -37,10 +37,8 @@ def read_block(name, options, reading):
     for table, key in tables_of(options, clinical):
         try:
             found.append(reading.reader.rows(table, key, where, clinical))
-        except NoPatientInCommon as error:
-            problems.add(str(error), DataError)
-        except SchemaError as error:
-            problems.add(str(error))
+        except (SchemaError, DataError) as error:
+            problems.add(str(error), type(error))
     if len(problems.messages) > before:
         return None, {}
     chosen = _choose(options, found, where, reading)

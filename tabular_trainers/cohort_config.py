@@ -213,8 +213,8 @@ def _explain(findings):
 def _place(location):
     """Give the section of a finding, the options that the section may hold, and the option."""
     parts = [str(part) for part in location]
-    if parts[0] == "clinical":
-        return "clinical", [ClinicalOptions], parts[1] if len(parts) > 1 else ""
+    if parts[0] == "clinical" and len(parts) > 1:
+        return "clinical", [ClinicalOptions], parts[1]
     if parts[0] == "blocks" and len(parts) > 1:
         return ".".join(parts[:2]), [BlockOptions], parts[2] if len(parts) > 2 else ""
     if parts[0] == "endpoints" and len(parts) > 1:

@@ -5,7 +5,6 @@ import pandas as pd
 
 from tabular_trainers.cohort import Endpoint
 from tabular_trainers.cohort_tables import (
-    NoPatientInCommon,
     default_key,
     label_text,
     missing_column,
@@ -55,7 +54,10 @@ def read_endpoint(name, options, reading):
         problems.raise_if_any()
         frame = _numbers(found, options, where, problems) | _status(found, options, where, problems)
         problems.raise_if_any()
-        frame, note = one_row_each(found, pd.DataFrame(frame, index=found.frame.index), where)
+        columns = {role: getattr(options, role) for role in frame}
+        frame = pd.DataFrame(frame, index=found.frame.index).rename(columns=columns)
+        frame, note = one_row_each(found, frame, where)
+        frame.columns = list(columns)
         reading.notes.extend([note] if note else [])
         lines = pd.Series(found.frame.index, index=found.ids)
         lines = lines[~lines.index.duplicated()].loc[frame.index]
@@ -63,9 +65,6 @@ def read_endpoint(name, options, reading):
         n_patients = len(pd.unique(clinical.ids))
         endpoint = finish(name, options, found, frame, lines, n_patients, where, problems)
         problems.raise_if_any()
-    except NoPatientInCommon as error:
-        problems.add(str(error), DataError)
-        return None, problems
     except (SchemaError, DataError) as error:
         if not problems.messages:
             problems.add(str(error), type(error))
@@ -158,8 +157,9 @@ def _status(found, options, where, problems):
         if extra:
             extra = values[keys.isin(extra)]
             problems.add(
-                f"{place}: {count(len(extra), 'row')} ({rows(extra.index)}) hold "
-                f"{labels(extra.unique())}; expected {labels(declared)} (event_values) or "
+                f"{place}: {len(extra)} of {count(len(values), 'label')} "
+                f"{'is' if len(extra) == 1 else 'are'} {labels(extra.unique())} "
+                f"({rows(extra.index)}); expected {labels(declared)} (event_values) or "
                 f"{labels(options.censored_values)} (censored_values). Correct them, or name them "
                 f"in missing_values, in {where}."
             )
@@ -167,7 +167,7 @@ def _status(found, options, where, problems):
         what = "besides event_values" if survival else f"besides {labels(declared)} (positive)"
         advice = "Name the labels that mean censored in censored_values, and those"
         problems.add(
-            f"{place}: {len(others)} labels {what}, "
+            f"{place}: {len(others)} labels {what}: "
             f"{labels(values[~positive].drop_duplicates())}; expected one. "
             f"{advice if survival else 'Name those'} that mean unknown in missing_values, "
             f"in {where}."
@@ -189,7 +189,7 @@ def _survival(name, options, found, frame, lines, n_patients, where, problems):
         problems.add(
             f"{found.name}, column {column}: {len(bad)} of {count(len(frame), 'time')} "
             f"{'is' if len(bad) == 1 else 'are'} {words} ({rows(bad)}); expected {expected}. "
-            f"{advice} in {where}."
+            f"{advice}"
         )
 
     negative = frame["time"] < 0
@@ -199,7 +199,7 @@ def _survival(name, options, found, frame, lines, n_patients, where, problems):
             options.time,
             "negative",
             f"{unit} >= 0",
-            'Correct them, or set negative_time = "drop" to leave these patients out,',
+            f'Correct them, or set negative_time = "drop" in {where} to leave these patients out.',
         )
     elif negative.any():
         _count_drop(dropped, f"endpoint {name} before time zero", int(negative.sum()))
@@ -211,7 +211,8 @@ def _survival(name, options, found, frame, lines, n_patients, where, problems):
             options.time,
             "zero",
             f"{unit} > 0",
-            f'Set zero_time = "drop", or "half_unit" to count them as half of one of the {unit},',
+            f'Set zero_time = "drop", or "half_unit" to count them as half of one of the {unit}, '
+            f"in {where}.",
         )
     elif zero.any() and options.zero_time == "drop":
         _count_drop(dropped, f"endpoint {name} at time zero", int(zero.sum()))
@@ -221,7 +222,7 @@ def _survival(name, options, found, frame, lines, n_patients, where, problems):
     if options.entry is not None:
         early = (frame["entry"] < 0).to_numpy()
         late = (frame["entry"] >= frame["time"]).to_numpy() & (frame["time"] > 0).to_numpy()
-        advice = "Correct them, or leave these patients out of the table,"
+        advice = f"Correct them, or leave these patients out of the table ({where})."
         if early.any():
             report(early, options.entry, "negative", f"{unit} >= 0 from time zero", advice)
         if late.any():
@@ -260,7 +261,7 @@ def _classification(name, options, found, frame, lines, n_patients, where, probl
     n_positive = int(frame["label"].sum())
     if n_positive in (0, len(frame)):
         problems.add(
-            f"{found.name}, column {options.label}: {n_positive:,} of "
+            f"{found.name}, column {options.label}: {'all' if n_positive else 'none'} of "
             f"{count(len(frame), 'patient')} are {labels([options.positive])} "
             f"(positive in {where}); expected two classes.",
             DataError,

@@ -36,7 +36,10 @@ def load(config, data=None, endpoint=None):
     options = read_config(config)
     if endpoint is not None and endpoint not in options.endpoints:
         raise DataError(unknown_name("endpoint", endpoint, list(options.endpoints)))
-    reader = TableReader(str(Path(config).parent) if data is None else str(data))
+    reader = TableReader(
+        str(Path(config).parent) if data is None else str(data),
+        "" if data is not None else " Give the folder of the tables with --data, if it is another.",
+    )
     problems, notes = Problems(), []
     clinical = _clinical_rows(options, reader, problems)
     reading = Reading(
@@ -135,19 +138,20 @@ def _patient_labels(reading, column, role):
         )
         return None
     try:
-        frame, note = one_row_each(clinical, values.to_frame(role), "[clinical]")
+        frame, note = one_row_each(clinical, values.to_frame(column), "[clinical]")
     except SchemaError as error:
         problems.add(str(error))
         return None
     reading.notes.extend([note] if note else [])
-    missing = int(frame[role].isna().sum())
+    result = frame[column].rename(role)
+    missing = int(result.isna().sum())
     if missing:
         # One group for all: two of them may well be of one hospital.
         reading.notes.append(
             f"[clinical], {clinical.name}: {count(missing, 'patient')} without {column}, "
             f"kept together as {UNKNOWN_SITE!r}."
         )
-    return frame[role].where(frame[role].notna(), UNKNOWN_SITE)
+    return result.where(result.notna(), UNKNOWN_SITE)
 
 
 def _with_own_columns(endpoint, options, reading, sources):

@@ -1,11 +1,12 @@
 """The tables of a cohort: read each once, find rows by patient id, keep one row a patient."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.errors import Problems, SchemaError, count, listing, nearest, rows
+from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing, nearest, rows
 from tabular_trainers.tables import hash_file, read_table, resolve, table_name
 
 
@@ -49,10 +50,13 @@ class TableReader:
     ----------
     folder : str
         Where relative tables are looked up.
+    hint : str
+        What to say when a table is not there.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, hint=""):
         self.folder = folder
+        self.hint = hint
         self._text = {}
         self._frames = {}
 
@@ -72,7 +76,8 @@ class TableReader:
             try:
                 self._frames[uri] = read_table(uri, text=self._text.get(uri, ()))
             except SchemaError as error:
-                self._frames[uri] = error
+                there = "://" in uri or Path(uri).exists()
+                self._frames[uri] = error if there else SchemaError(f"{error}{self.hint}")
         if isinstance(self._frames[uri], SchemaError):
             raise SchemaError(str(self._frames[uri]))
         return self._frames[uri]
@@ -97,7 +102,7 @@ class TableReader:
         ------
         SchemaError
             When the id column is missing or has empty cells.
-        NoPatientInCommon
+        DataError
             When no id is in the clinical table.
         """
         frame, name = self.read(table), table_name(table)
@@ -117,7 +122,7 @@ class TableReader:
         here = np.asarray(pd.Index(ids).isin(known))
         own = pd.Index(ids).unique()
         if not here.any():
-            raise NoPatientInCommon(_nothing_matches(name, key, own, clinical, known))
+            raise DataError(_nothing_matches(name, key, own, clinical, known))
         unknown = int((~own.isin(known)).sum())
         return Rows(name, self.place(table), key, frame[here], ids[here], unknown)
 
@@ -145,10 +150,6 @@ class Reading:
     outcomes: dict
     problems: Problems
     notes: list
-
-
-class NoPatientInCommon(SchemaError):
-    """No id of a table is in the clinical table; the caller reports it as a DataError."""
 
 
 def missing_column(table, column, where, columns):
@@ -215,8 +216,9 @@ def one_row_each(found, frame, where, pool=None, may_pool=False):
     first = pd.Series(np.arange(len(patients))[~repeated], index=patients[~repeated])
     first = first.loc[patients].to_numpy()
     text = [column for column in frame if frame[column].dtype == object]
-    differs = _differs(frame.drop(columns=text).to_numpy(), first)
-    differs_text = _differs(frame[text].to_numpy(object), first)
+    numbers = frame.drop(columns=text)
+    differing = _differs(numbers.to_numpy(), first), _differs(frame[text].to_numpy(object), first)
+    differs, differs_text = (found.any(axis=1) for found in differing)
     size = f"{count(len(frame), 'row')} of {count(n_patients, 'patient')}"
     if pool is None and not (differs | differs_text).any():
         words = "agree in every column used; one row a patient was kept"
@@ -225,21 +227,27 @@ def one_row_each(found, frame, where, pool=None, may_pool=False):
     if wrong.any() and pool != "first":
         ids = list(dict.fromkeys(patients[wrong]))
         lines = found.frame.index[patients.isin(ids)]
-        numbers = f"patient{'s' if len(ids) > 1 else ''} {listing(ids)}; {rows(lines)}"
+        places = f"patient{'s' if len(ids) > 1 else ''} {listing(ids)}; {rows(lines)}"
+        columns = [c for c, d in zip(text, differing[1].any(axis=0), strict=True) if d]
         if pool is None:
-            words = "there more than once, with different values"
+            differ = differing[0].any(axis=0)
+            columns += [c for c, d in zip(numbers, differ, strict=True) if d]
+            columns = [column for column in frame if column in columns]
+            words = f"there more than once, with different values in {listing(columns, 5)}"
             advice = "Keep one row a patient"
-            advice += f', or set pool = "mean", "max" or "first" in {where}.' if may_pool else "."
+            option = f', or set pool = "mean", "max" or "first" in {where}.'
+            advice += option if may_pool else f" ({where})."
         else:
-            words = f"there more than once, with different labels, which {pool!r} cannot pool"
+            words = f"there more than once, with different labels in {listing(columns, 5)}"
+            words += f", which {pool!r} cannot pool"
             advice = f'Leave those columns out, or set pool = "first" in {where}.'
         raise SchemaError(
             f"{found.name}, column {found.key}: {len(ids)} of {count(n_patients, 'patient id')} "
-            f"{'is' if len(ids) == 1 else 'are'} {words} ({numbers}). {advice}"
+            f"{'is' if len(ids) == 1 else 'are'} {words} ({places}). {advice}"
         )
     pooled = frame[~repeated]
     if pool in ("mean", "max"):
-        numeric = frame.drop(columns=text).groupby(level=0)
+        numeric = numbers.groupby(level=0)
         pooled = pd.concat([getattr(numeric, pool)(), pooled[text]], axis=1)[list(frame.columns)]
     several = int((pd.Series(patients).value_counts() > 1).sum())
     words = f"pooled by {pool} ({count(several, 'patient')} with several rows)"
@@ -247,12 +255,9 @@ def one_row_each(found, frame, where, pool=None, may_pool=False):
 
 
 def _differs(values, first):
-    """Mark the rows that differ from the first row of their patient; missing equals missing."""
-    if values.shape[1] == 0:
-        return np.zeros(len(values), dtype=bool)
+    """Mark the values that differ from their patient's first row; missing equals missing."""
     other = values[first]
-    same = (values == other) | (pd.isna(values) & pd.isna(other))
-    return ~same.all(axis=1)
+    return ~((values == other) | (pd.isna(values) & pd.isna(other)))
 
 
 def label_text(values):
