@@ -31,14 +31,14 @@ def panel_grid(name, title, pairs, run, draw, xlabel, ylabel, legend=False, squa
     cells, heads = _cells(set(pairs), run)
     rows = 1 + max(row for row, _, _ in cells)
     left, gap = 0.62, 0.16
-    top = 0.36 if heads else 0.06
+    top = 0.36 if heads else 0.0
     across = max(1 + max(column for _, column, _ in cells), 3)
     stride = (WIDTH - left - 0.12 + gap) / across
     width = stride - gap
     # The whole grid fits a printed page, however many feature sets there are.
-    height = min(width if square else 0.72 * width, 1.6, max(0.62, 8.6 / rows - 0.4))
+    height = min(width if square else 0.72 * width, 1.6, max(0.62, 8.6 / rows - 0.56))
     width = height if square else width
-    step = height + 0.4
+    step = height + (0.4 if heads else 0.56)
     foot = 0.75 if legend else 0.5
     body = foot + top + step * rows
     drawing = new_drawing(name, title, run, body)
@@ -54,8 +54,9 @@ def panel_grid(name, title, pairs, run, draw, xlabel, ylabel, legend=False, squa
         x, y = left + column * stride, (bottom + height + 0.07) / total
         if column == 0 or not heads:
             room = WIDTH - left - 0.2 if heads else stride - gap
-            label = short(words.feature_set_words(feature_set), room, 8.5)
-            drawing.text(x / WIDTH, y, label, size=8.5, va="bottom", color=INK)
+            lines = wrapped(words.feature_set_words(feature_set), room, 8.5, max_lines=2)
+            label = "\n".join(short(line, room, 8.5) for line in lines)
+            drawing.text(x / WIDTH, y, label, size=8.5, va="bottom", color=INK, linespacing=1.1)
         ax = axes_at(drawing, x, bottom, width, height)
         draw(ax, feature_set, model)
         ax.tick_params(labelsize=7.5, length=2, pad=2)

@@ -64,15 +64,15 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
         if "label" in line
     )
     left = min(widest + 0.3, LABELS_AT_MOST)
-    rows = _broken(lines, left - 0.27)
     text_widths = [
         max(
             text_width(column, 8.5, "bold"),
-            *(text_width(row["texts"][i], 8.5) for row in rows if row.get("texts")),
+            *(text_width(line["texts"][i], 8.5) for line in lines if line.get("texts")),
         )
         for i, column in enumerate(columns)
     ]
     right = sum(text_widths) + 0.16 * (len(columns) + 1)
+    rows = _broken(lines, left - 0.27, WIDTH - right - 0.2)
     height = ROW * (len(rows) + 1)
     xlabel = wrapped(xlabel, WIDTH - left - right + 1.4, 9)
     bottom = 0.4 + 0.15 * len(xlabel)
@@ -120,12 +120,12 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
     return drawing
 
 
-def _broken(lines, inches):
+def _broken(lines, inches, header_inches):
     """Break long labels: what is left after the first piece becomes rows below it."""
     rows = []
     for line in lines:
         if "header" in line:
-            pieces = wrapped(line["header"], WIDTH - 2.6, 9, "bold")
+            pieces = wrapped(line["header"], header_inches, 9, "bold")
             rows += [{"header": piece, "rule": not i} for i, piece in enumerate(pieces)]
             continue
         weight = "bold" if line["strong"] else "normal"

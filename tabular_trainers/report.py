@@ -19,6 +19,7 @@ OPTIONAL = (
     "shap",
     "shap_blocks",
     "probes",
+    "trials",
 )
 FACTS = ("title", "time_zero", "endpoint", "n_patients", "n_events", "feature_sets", "models")
 

@@ -5,7 +5,8 @@ from tabular_trainers.errors import count
 
 INTERVALS = (
     "Intervals (95%) are for the fitted models given these patients. They leave out training "
-    "variation, that is, how much the models would differ had they been trained on other patients."
+    "variation, that is, how much the models would differ had they been trained on other "
+    "patients."
 )
 REFERENCES = {
     "harrell": "Harrell FE, Lee KL, Mark DB. Multivariable prognostic models. Stat Med "
@@ -14,27 +15,21 @@ REFERENCES = {
     "overall adequacy of risk prediction procedures with censored survival data. Stat Med "
     "2011;30:1105-1117.",
     "uno_auc": "Uno H, Cai T, Tian L, Wei LJ. Evaluating prediction rules for t-year survivors "
-    "with "
-    "censored regression models. J Am Stat Assoc 2007;102:527-537.",
+    "with censored regression models. J Am Stat Assoc 2007;102:527-537.",
     "graf": "Graf E, Schmoor C, Sauerbrei W, Schumacher M. Assessment and comparison of prognostic "
     "classification schemes for survival data. Stat Med 1999;18:2529-2545.",
     "calibration": "Van Calster B, McLernon DJ, van Smeden M, Wynants L, Steyerberg EW. "
-    "Calibration: "
-    "the Achilles heel of predictive analytics. BMC Med 2019;17:230.",
+    "Calibration: the Achilles heel of predictive analytics. BMC Med 2019;17:230.",
     "kaplan_meier": "Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. "
-    "J Am "
-    "Stat Assoc 1958;53:457-481.",
+    "J Am Stat Assoc 1958;53:457-481.",
     "follow_up": "Schemper M, Smith TL. A note on quantifying follow-up in studies of failure "
-    "time. "
-    "Control Clin Trials 1996;17:343-346.",
+    "time. Control Clin Trials 1996;17:343-346.",
     "auroc": "Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating "
     "characteristic (ROC) curve. Radiology 1982;143:29-36.",
     "auprc": "Saito T, Rehmsmeier M. The precision-recall plot is more informative than the ROC "
-    "plot "
-    "when evaluating binary classifiers on imbalanced datasets. PLoS One 2015;10:e0118432.",
+    "plot when evaluating binary classifiers on imbalanced datasets. PLoS One 2015;10:e0118432.",
     "brier": "Brier GW. Verification of forecasts expressed in terms of probability. Mon Weather "
-    "Rev "
-    "1950;78:1-3.",
+    "Rev 1950;78:1-3.",
     "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat "
     "1979;6:65-70.",
@@ -75,15 +70,14 @@ def methods(tables, run):
                 cited.append(key)
         return "[" + ",".join(str(cited.index(key) + 1) for key in keys) + "]"
 
-    parts = [_data(run, cite), _folds(run), _models(run, cite)]
+    parts = [_data(run, cite), _folds(run), _models(tables, run, cite)]
     parts += [_measures(run, cite), _uncertainty(tables, run, cite), _contributions(run, cite)]
     software = ", ".join(
         f"{name} {version}" for name, version in (run.get("versions") or {}).items()
     )
     parts.append(
-        f"Software: tabular-trainers {run.get('package_version', '')} with {software}; "
-        f"seed {run.get('seed')}. What else a paper should report: "
-        f"TRIPOD+AI {cite('tripod')}."
+        f"Software: tabular-trainers {run.get('package_version', '')} with {software}; seed "
+        f"{run.get('seed')}. What else a paper should report: TRIPOD+AI {cite('tripod')}."
     )
     return parts, [REFERENCES[key] for key in cited]
 
@@ -93,15 +87,15 @@ def _data(run, cite):
     kind = "time to an event" if words.is_survival(run) else "one of two classes"
     text = (
         f"We analysed {words.cohort_phrase(run)} of {run['title']}. The endpoint "
-        f"{endpoint['name']} is "
-        f"{kind} ({endpoint['description']}); time zero is {run['time_zero']}. "
+        f"{endpoint['name']} is {kind} ({endpoint['description']}); time zero is "
+        f"{run['time_zero']}. "
     )
     if words.is_survival(run):
         text += f"{follow_up(run)[:-1]} {cite('follow_up')}. "
     if run.get("missing_blocks") == "impute":
         text += (
-            "Patients without a block were kept: its columns were imputed, and an indicator of the "
-            "missing block was given to every feature set, the baseline included. "
+            "Patients without a block were kept: its columns were imputed, and an indicator of "
+            "the missing block was given to every feature set, the baseline included. "
         )
     else:
         text += (
@@ -122,7 +116,7 @@ def _folds(run):
     )
 
 
-def _models(run, cite):
+def _models(tables, run, cite):
     labels = " and ".join(
         ", ".join(words.model_words(run, model) for model in part)
         for part in (run["models"][:-1], run["models"][-1:])
@@ -130,23 +124,31 @@ def _models(run, cite):
     )
     sets = "; ".join(words.feature_set_words(name) for name in run["feature_sets"])
     objective = "Harrell's C" if words.is_survival(run) else "AUROC"
-    text = (
-        f"Models: {labels}. Feature sets: {sets}. Hyper-parameters were chosen by the mean "
-        f"{objective} "
-        f"over three inner folds of the training part, sites kept whole where known, in "
-        f"{count(run.get('n_trials') or 0, 'trial')} of Optuna {cite('optuna')}; models with a "
-        "penalty path chose along it on the same inner folds."
+    inner = (
+        f"by the mean {objective} over three inner folds of the training part, sites kept whole "
+        "where known"
     )
+    text = f"Models: {labels}. Feature sets: {sets}. "
+    trials = tables.get("trials")
+    tried = [] if trials is None else list(trials.loc[trials["trial"] > 0, "model"].unique())
+    tuned = [words.model_words(run, model) for model in run["models"] if model in tried]
+    alone = [words.model_words(run, model) for model in run["models"] if model not in tried]
+    if tuned:
+        text += (
+            f"Hyper-parameters of {' and '.join(tuned)} were chosen {inner}, in "
+            f"{count(run.get('n_trials') or 0, 'trial')} of Optuna {cite('optuna')}. "
+        )
+    if alone:
+        text += f"{' and '.join(alone)} chose the hyper-parameters on a fixed path, {inner}. "
     if run.get("tuning_seconds"):
         text += (
-            f" Tuning stopped after {run['tuning_seconds']:g} seconds a model, so a slower machine "
-            "may choose other hyper-parameters."
+            f"Tuning stopped after {run['tuning_seconds']:g} seconds a model, so a slower machine "
+            "may choose other hyper-parameters. "
         )
     if len(run["models"]) > 1:
         text += (
-            f" '{words.SELECTED.capitalize()}' is, in each fold, the model with the best value "
-            f"on the "
-            "inner folds of the training part; the test part had no say."
+            f"'{words.SELECTED.capitalize()}' is, in each fold, the model with the best value on "
+            "the inner folds of the training part; the test part had no say."
         )
     return text
 
@@ -154,34 +156,33 @@ def _models(run, cite):
 def _measures(run, cite):
     unit = run["endpoint"].get("unit")
     rule = (
-        "No measure compares patients of different folds, because their risks come from different "
-        "models: pairs are formed within folds."
+        "No measure compares patients of different folds, because their risks come from "
+        "different models: pairs are formed within folds."
     )
-    slope = (
-        "Calibration is described by observed over expected events and by the calibration slope "
-        f"{cite('calibration')}"
-    )
+
+    def slope():  # cited where it is said, so that references are numbered in reading order
+        return (
+            "Calibration is described by observed over expected events and by the calibration "
+            f"slope {cite('calibration')}"
+        )
+
     if not words.is_survival(run):
         return (
-            f"Discrimination was measured by the AUROC {cite('auroc')} and by the AUPRC, "
-            f"averaged over "
-            f"folds with the number of positives as weight {cite('auprc')}; error by the Brier "
-            f"score "
-            f"{cite('brier')} and the log loss, means over patients. {slope}. {rule}"
+            f"Discrimination was measured by the AUROC {cite('auroc')} and by the AUPRC, averaged "
+            f"over folds with the number of positives as weight {cite('auprc')}; error by the "
+            f"Brier score {cite('brier')} and the log loss, means over patients. {slope()}. {rule}"
         )
-    horizons = " and ".join(words.horizon_words(h, unit) for h in run.get("horizons") or [])
+    horizons = ", ".join(words.horizon_words(h, unit) for h in run.get("horizons") or [])
+    curves = "curves and log-rank tests of them are" if run.get("log_rank") else "their curves are"
     tau = words.horizon_words(run["tau"], unit) if run.get("tau") else words.NO_VALUE
     return (
         f"Discrimination was measured by Harrell's C {cite('harrell')}, Uno's C up to tau = {tau} "
         f"{cite('uno_c')} and the cumulative/dynamic AUC at {horizons or 'no horizon'} "
         f"{cite('uno_auc')}; error by the Brier score at the horizons and its integral up to tau "
         f"{cite('graf')}. Censoring was weighted by one Kaplan-Meier estimate of censoring over "
-        f"all "
-        f"evaluated patients, events before censorings at ties {cite('kaplan_meier')}. {slope} "
-        f"at the "
-        "horizons, observed risk by Kaplan-Meier in fifths of the predicted risk. Thirds of the "
-        "risk "
-        f"were formed within test folds; curves and log-rank tests of them are descriptive. {rule}"
+        f"all evaluated patients, events before censorings at ties {cite('kaplan_meier')}. "
+        f"{slope()} at the horizons, observed risk by Kaplan-Meier in fifths of the predicted "
+        f"risk. Thirds of the risk were formed within test folds; {curves} descriptive. {rule}"
     )
 
 
@@ -216,6 +217,5 @@ def _contributions(run, cite):
     return (
         "Contributions of features are Shapley values of held-out patients on the scale of the "
         f"model's risk {cite('shap')}: {'; '.join(told) or 'none were computed'}. Contributions "
-        f"of a "
-        "block are the sums over its features. They describe the model, not causes."
+        "of a block are the sums over its features. They describe the model, not causes."
     )

@@ -195,9 +195,15 @@ def block_table(tables, run):
     blocks = list(dict.fromkeys(rows["block"]))
     columns = ["Feature set, model", "Explained patients", *blocks]
     table = Table("block-sizes", "Mean absolute contribution of each block", columns)
+    single = rows["model"].nunique() == 1
+    if single:
+        model = words.model_words(run, rows["model"].iloc[0])
+        table.caption, table.columns[0] = f"{table.caption}, {model}", "Feature set"
     by_pair = dict(iter(rows.groupby(["feature_set", "model"])))
     for feature_set, models in pairs_of(rows, run).items():
-        table.group(words.feature_set_words(feature_set))
+        heading = words.feature_set_words(feature_set)
+        if not single:
+            table.group(heading)
         for model in models:
             own = by_pair[(feature_set, model)]
             sizes = own["contribution"].abs().groupby(own["block"]).mean()
@@ -208,7 +214,7 @@ def block_table(tables, run):
             ]
             sampled = (run.get("shap_kinds") or {}).get(model) == "sampled"
             patients = f"{own['patient_id'].nunique():,}{' †' if sampled else ''}"
-            table.add(words.model_words(run, model), patients, *cells)
+            table.add(heading if single else words.model_words(run, model), patients, *cells)
     scales = run.get("risk_scales") or {}
     told = "; ".join(
         f"{words.model_words(run, m)}: {scales[m]}" for m in run["models"] if m in scales

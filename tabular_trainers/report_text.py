@@ -5,8 +5,7 @@ from tabular_trainers.errors import count
 
 BANNER = (
     "Contains patient-level points and counts under 5. Not cleared for release: keep this file, "
-    "its "
-    "figures and its tables where the data are until they have passed a disclosure check."
+    "its figures and its tables where the data are until they have passed a disclosure check."
 )
 
 
@@ -170,11 +169,10 @@ def captions(tables, run):
         "patient_flow": "Patients from the tables to the analysis. Steps that dropped nobody are "
         "left out.",
         "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier "
-        "estimate of "
-        f"follow-up, in which an event ends the follow-up as censoring (b); bands: 95%.{converted}",
+        "estimate of follow-up, in which an event ends the follow-up as censoring (b); bands: "
+        f"95%.{converted}",
         "discrimination": f"{words.metric_words(words.main_metric(run))} on held-out patients. "
-        f"Open "
-        "symbols: baseline; dashed line: the baseline's estimate. "
+        "Open symbols: baseline; dashed line: the baseline's estimate. "
         + (
             f"'{words.SELECTED.capitalize()}': in each fold the model that did best on the inner "
             "folds of the training part."
@@ -182,18 +180,15 @@ def captions(tables, run):
             else ""
         ),
         "differences": "Differences on the same patients. p: of the primary comparison as it is, "
-        "of "
-        "exploratory ones adjusted after Holm.",
+        "of exploratory ones adjusted after Holm.",
         "risk_thirds": f"{folds} Bands: 95%.{converted}",
         "risk_thirds_grid": folds,
         "calibration": "Each point is a fifth of the patients by predicted risk, with 95% "
-        "interval; "
-        "dashed: perfect calibration. O/E: observed over expected events.",
+        "interval; dashed: perfect calibration. O/E: observed over expected events.",
         "calibration_grid": "As above, for every feature set and model.",
         "contributions": f"{patients}{kind}Each point is one held-out patient. Colour: rank of the "
         "patient's value within the feature; grey crosses: text, missing values and sums of "
-        "features. "
-        "Components (pc01 and so on) are fitted anew in each fold, so their colours do not carry "
-        "over from fold to fold.",
+        "features. Components (pc01 and so on) are fitted anew in each fold, so their colours do "
+        "not carry over from fold to fold.",
         "block_contributions": f"{kind}Sums over the features of each block, held-out patients.",
     }

@@ -72,6 +72,7 @@ def example_tables(
         "comparisons": _comparisons(draw, feature_sets, shown, baseline, full, kind),
         "calibration": _calibration(draw, pairs, survival, n),
         "probes": _probes(draw, feature_sets, site, survival),
+        "trials": _trials(models, feature_sets),
     }
     if survival:
         tables["kaplan_meier"] = _kaplan_meier(pairs, time, event, risk, draw)
@@ -210,6 +211,18 @@ def _metrics(draw, pairs, kind, n, event, n_folds, n_repeats, intervals):
                 rows.append(rows[-1] | one | {"standard_error": None, "lower": None, "upper": None})
     table = pd.DataFrame(rows)
     return table.astype({"repeat": "Int64", "fold": "Int64", "horizon": float})
+
+
+def _trials(models, feature_sets):
+    """Return trials of which the first model needed one, as a model that tunes itself."""
+    rows = [
+        (0, 0, feature_set, model, trial, "{}", 0.6 + trial / 100, trial == position)
+        for feature_set in feature_sets
+        for position, model in enumerate(models)
+        for trial in range(1 + min(position, 1) * 7)
+    ]
+    names = ["repeat", "fold", "feature_set", "model", "trial", "parameters", "value", "chosen"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _comparisons(draw, feature_sets, models, baseline, full, kind):
