@@ -9,6 +9,8 @@ from tabular_trainers.outcome import label_array, survival_arrays
 
 __all__ = ["check_folds", "fold_summary", "inner_folds", "make_folds", "read_folds"]
 
+_ORDERS = 10  # of sites, of which the most even folds are kept; of many sites one is even enough
+_MANY = 300
 _SHUFFLES = 20  # tried at each coarseness of the strata before they are made coarser
 
 
@@ -25,7 +27,7 @@ def make_folds(y, patient_id, site=None, n_splits=5, n_repeats=1, seed=0):
     patient_id : array-like of shape (n_patients,)
     site : array-like of shape (n_patients,), default=None
         Hospital of each patient. A patient whose site is missing counts as a site of its own.
-        With fewer sites than folds one site is left out at a time.
+        With fewer sites than folds one site is left out at a time, and not repeated.
     n_splits : int, default=5
     n_repeats : int, default=1
     seed : int, default=0
@@ -57,6 +59,8 @@ def make_folds(y, patient_id, site=None, n_splits=5, n_repeats=1, seed=0):
         if n_sites < n_splits:
             note = f"{n_sites} sites, fewer than {n_splits} folds: one site left out at a time"
             n_splits = n_sites
+        if n_sites == n_splits:
+            n_repeats = 1  # there is no second way to leave each site out once
         if n_unknown:
             note += f"; {count(n_unknown, 'patient')} of unknown site, each counted as its own site"
     parts = []
@@ -237,7 +241,7 @@ def _split(y, event, groups, n_splits, seed):
         strata = _balance_strata(y, event, coarseness)
         for shuffle in range(_SHUFFLES):
             state = int(np.random.SeedSequence([*seed, coarseness, shuffle]).generate_state(1)[0])
-            tests = _assign(strata, groups, n_splits, state)
+            tests = _assign(strata, event, groups, n_splits, state)
             if all(_has_pair(y, np.flatnonzero(test)) for test in tests):
                 return tests, coarseness
     return None, 0
@@ -265,22 +269,47 @@ def _balance_strata(y, event, bins):
     return event * bins + np.searchsorted(edges, time, side="left")
 
 
-def _assign(strata, groups, n_splits, state):
-    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+def _assign(strata, event, groups, n_splits, state):
+    """Assign patients, or whole groups of them, to test parts: masks (n_splits, n_patients)."""
+    if groups is not None:
+        fold = _assign_groups(strata, event, groups, n_splits, np.random.default_rng(state))
+        return fold == np.arange(n_splits)[:, None]
+    from sklearn.model_selection import StratifiedKFold
 
-    if groups is None:
-        # the same balance as one group a patient, without a Python loop over patients
-        splits = StratifiedKFold(n_splits, shuffle=True, random_state=state).split(strata, strata)
-    elif len(np.unique(groups)) == n_splits:
-        splits = LeaveOneGroupOut().split(strata, strata, groups)
-    else:
-        splits = StratifiedGroupKFold(n_splits, shuffle=True, random_state=state).split(
-            strata, strata, groups
-        )
     tests = np.zeros((n_splits, len(strata)), dtype=bool)
+    splits = StratifiedKFold(n_splits, shuffle=True, random_state=state).split(strata, strata)
     for fold, (_, test) in enumerate(splits):
         tests[fold, test] = True
     return tests
+
+
+def _assign_groups(strata, event, groups, n_splits, random):
+    """Give each group to the fold where its strata are scarcest, large groups first.
+
+    scikit-learn's StratifiedGroupKFold does the same, but its shuffle only reorders groups of equal
+    spread: on real hospitals every seed and every repeat gave the same folds, and a fold could hold
+    three times the events of another. Here the order is jittered, and of some orders the one with
+    the most even folds is kept.
+    """
+    # the margins stand beside the strata, so that all patients and all events are balanced too
+    columns = [*(strata == s for s in np.unique(strata)), event, np.ones(len(strata))]
+    table = np.column_stack([np.bincount(groups, weights=column) for column in columns])
+    member = table[:, -1] > 0
+    target = table.sum(axis=0) / n_splits
+    least, best = np.inf, None
+    for _ in range(_ORDERS if member.sum() <= _MANY else 1):
+        size = table[:, -1] * np.exp(random.normal(0.0, 0.5, len(table)))
+        held = np.zeros((n_splits, table.shape[1]))
+        fold = np.zeros(len(table), dtype=np.int64)
+        for group in np.argsort(-size)[: member.sum()]:
+            # adding counts c to h changes the sum of (h - target)^2 / target by 2 h c / target + ..
+            cost = held @ (table[group] / target)
+            fold[group] = cost.argmin()
+            held[fold[group]] += table[group]
+        imbalance = ((held - target) ** 2 / target).sum()
+        if imbalance < least:
+            least, best = imbalance, fold
+    return best[groups]
 
 
 def _has_pair(y, at):

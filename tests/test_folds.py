@@ -55,6 +55,22 @@ def test_balance_repeats_seed_and_schema():
     assert not first.equals(parts_of(folds)[1])
 
 
+def test_seeds_and_repeats_move_sites_and_events_stay_even():
+    # few large and many small sites, as hospitals are
+    random = np.random.default_rng(0)
+    site = random.choice([f"s{i}" for i in range(30)], 600, p=random.dirichlet(np.full(30, 0.6)))
+    y, _, _ = simulated(600)
+    folds = [make_folds(y, ids(600), site, n_repeats=2, seed=seed) for seed in (0, 1)]
+    tests = [parts_of(table)[repeat] for table in folds for repeat in (0, 1)]
+    same = [one.equals(other) for i, one in enumerate(tests) for other in tests[:i]]
+    assert not any(same)
+    largest = pd.Series(site).value_counts().iloc[0]
+    for table in folds:
+        summary = fold_summary(table, y, ids(600), site)
+        assert (summary["shared_sites"] == 0).all()
+        assert summary["n_test"].between(120 * 0.8, max(120 * 1.2, largest * 1.1)).all()
+
+
 def test_fewer_sites_than_folds_leaves_one_site_out():
     y, _, site = simulated(90, sites=3)
     folds = make_folds(y, ids(90), site)
