@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from tabular_trainers.folds import inner_folds
-from tabular_trainers.models.hazard import breslow, calibration_slope, survival_curves
+from tabular_trainers.models.hazard import breslow, margin_slope, survival_curves
 from tabular_trainers.models.linear import refuse_one_class
 from tabular_trainers.models.spec import (
     MAX_BLOCK_COLUMNS,
@@ -141,7 +141,7 @@ class BoostedCox(_Boosted):
         for train, test in inner_folds(y, groups, n_splits=self.n_splits, seed=self.random_state):
             booster, centre = self._boost_cox(X[train], y[train])
             margin[test] = self._margin(X[test], booster) - centre
-        self.slope_ = float(np.clip(calibration_slope(y, margin), 0.0, 2.0))
+        self.slope_ = margin_slope(y, margin)
         self.baseline_times_, self.baseline_hazard_ = breslow(y, self.slope_ * margin)
         return self
 

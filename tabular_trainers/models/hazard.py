@@ -81,38 +81,23 @@ def survival_curves(baseline_times, baseline_hazard, margin, times):
         return np.exp(-np.exp(margin[:, None] + np.log(hazard)[None, :]))
 
 
-def calibration_slope(y, margin):
-    """Slope of a margin in a Cox regression with it alone, ties after Breslow.
+def margin_slope(y, margin, steepest=2.0):
+    """Slope between 0 and ``steepest`` of a margin in a Cox regression with it alone.
 
     Returns
     -------
     float
-        1 when the margins are as far apart as the outcome says; 0 when they all are equal.
+        1 when the margins are as far apart as the outcome says, 0 when they say nothing or the
+        opposite.
     """
-    spread = float(np.std(margin))
-    if not spread > 0:
+    from scipy.optimize import minimize_scalar
+
+    if not np.ptp(margin) > 0:
         return 0.0
-    z = (margin - margin.mean()) / spread
-    times, counts = event_table(y)
-    total = z[y["event"].astype(bool)].sum()
-    order = np.argsort(-y["time"], kind="stable")
-    last = np.searchsorted(-y["time"][order], -times, side="right") - 1
-    slope, best = 0.0, -np.inf
-    step = 0.0
-    for _ in range(50):
-        likelihood = slope * total - counts @ log_risk_sums(y, slope * z, times)
-        if likelihood < best:  # overshot: halve the step
-            step /= 2.0
-            slope -= step
-            continue
-        best = likelihood
-        weight = np.exp(slope * (z - z.max()) if slope > 0 else slope * (z - z.min()))
-        sums = np.cumsum(np.column_stack([weight, weight * z, weight * z * z])[order], axis=0)[last]
-        mean = sums[:, 1] / sums[:, 0]
-        gradient = total - counts @ mean
-        curvature = counts @ np.maximum(sums[:, 2] / sums[:, 0] - mean * mean, 0.0)
-        if not curvature > 0 or abs(gradient) < 1e-9 * max(1.0, abs(total)):
-            break
-        step = float(np.clip(gradient / curvature, -2.0, 2.0))
-        slope += step
-    return slope / spread
+    found = minimize_scalar(
+        lambda slope: -partial_log_likelihood(y, slope * margin),
+        bounds=(0.0, steepest),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(found.x)

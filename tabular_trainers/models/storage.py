@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -39,13 +40,34 @@ def save_model(pipeline, path, metadata=None):
     partial = path.with_name(f"{path.name}.partial")
     entries = {METADATA: json.dumps(metadata or {}, sort_keys=True, indent=1).encode()}
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as archive:
-        entries |= {name: archive.read(name) for name in archive.namelist()}
+        entries |= _renumbered({name: archive.read(name) for name in archive.namelist()})
     with zipfile.ZipFile(partial, "w", compression=zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(entries):
             # A fixed date: the same model gives the same bytes.
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             archive.writestr(entry, entries[name], compress_type=zipfile.ZIP_DEFLATED)
     os.replace(partial, path)
+
+
+def _renumbered(entries):
+    """Replace the memory addresses skops numbers objects by, so that equal models are equal bytes.
+
+    Addresses of temporary objects repeat; what matters is only which entries share a number.
+    """
+    schema = entries["schema.json"].decode()
+    numbers = {}
+
+    def replacement(match):
+        return f"{match[1]}{numbers.setdefault(match[2], len(numbers) + 1)}{match[3]}"
+
+    schema = re.sub(r'("__id__": )(\d+)()', replacement, schema)
+    schema = re.sub(r'("file": ")(\d+)(\.\w+")', replacement, schema)
+    renamed = {"schema.json": schema.encode()}
+    for name, content in entries.items():
+        stem, dot, ending = name.partition(".")
+        if name != "schema.json":
+            renamed[f"{numbers.get(stem, stem)}{dot}{ending}"] = content
+    return renamed
 
 
 def load_model(path):

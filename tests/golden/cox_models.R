@@ -1,0 +1,34 @@
+# Golden values for tests/models/test_hazard.py and tests/models/test_cox.py.
+# Run from this folder: Rscript cox_models.R > cox_models.json
+library(survival)
+library(jsonlite)
+
+set.seed(20260719)
+n <- 120
+x <- matrix(round(rnorm(n * 3), 2), n)
+event_time <- rexp(n, 0.05 * exp(0.8 * x[, 1] - 0.5 * x[, 2]))
+censoring <- runif(n, 2, 40)
+event <- as.integer(event_time <= censoring)
+time <- ceiling(pmin(event_time, censoring))              # tied times
+margin <- round(0.7 * x[, 1] + 0.2 * x[, 3], 2)
+y <- Surv(time, event)
+
+fixed <- coxph(y ~ offset(margin), ties = "breslow")
+# Breslow's baseline at margin 0; basehaz() of an offset-only fit does not give it
+event_times <- sort(unique(time[event == 1]))
+at_zero <- cumsum(sapply(event_times, function(t)
+  sum(event[time == t]) / sum(exp(margin[time >= t]))))
+free <- coxph(y ~ x, ties = "breslow")
+curve <- survfit(free, newdata = list(x = x[1:3, ]), se.fit = FALSE)
+kept <- curve$n.event > 0
+
+cat(toJSON(list(
+  versions = list(R = R.version.string, survival = as.character(packageVersion("survival"))),
+  x = x, time = time, event = event, margin = margin,
+  null_log_likelihood = free$loglik[1],
+  offset_log_likelihood = fixed$loglik[length(fixed$loglik)],
+  fitted_log_likelihood = free$loglik[2],
+  event_times = event_times, baseline_hazard = at_zero,
+  coefficients = unname(coef(free)),
+  curve_times = curve$time[kept], curves = curve$surv[kept, ]
+), digits = NA, auto_unbox = TRUE, pretty = TRUE))
