@@ -154,7 +154,7 @@ def fold_summary(folds, y, patient_id, site=None):
     DataFrame
         One row a fold: repeat, fold, n_train, n_test, events_train, events_test, sites_test
         (sites in the test part), shared_sites (those of them that are also in the training part).
-        Sites are missing values where the cohort has none.
+        The last two are absent where the cohort has no sites.
     """
     event = pd.Series(_events(y), index=pd.Index(patient_id).astype(str))
     groups = None
@@ -166,12 +166,11 @@ def fold_summary(folds, y, patient_id, site=None):
         row = {"repeat": repeat, "fold": fold}
         row |= {f"n_{part}": len(of) for part, of in ids.items()}
         row |= {f"events_{part}": int(event.loc[of].sum()) for part, of in ids.items()}
-        row |= {"sites_test": pd.NA, "shared_sites": pd.NA}
         if groups is not None:
             train, test = (set(groups.loc[ids[part]]) for part in ("train", "test"))
             row |= {"sites_test": len(test), "shared_sites": len(test & train)}
         found.append(row)
-    return pd.DataFrame(found).astype("Int64")
+    return pd.DataFrame(found).astype("int64")
 
 
 _BALANCE = {
