@@ -1,1 +1,1 @@
-"""The contracts: one Table Schema (JSON) for each table; installed as tabular_trainers.data_schemas."""
+"""The contracts, one Table Schema a table; installed as tabular_trainers.data_schemas."""

@@ -29,7 +29,7 @@ _HOMES = {
 }
 _NAMESPACES = ("embed", "metrics", "plots")
 
-__all__ = sorted([*_HOMES, *_NAMESPACES])  # noqa: PLE0605
+__all__ = sorted([*_HOMES, *_NAMESPACES])
 
 
 def __getattr__(name):

@@ -5,11 +5,13 @@ import doctest
 import importlib
 import inspect
 import re
+import textwrap
 
 import nbformat
 import pytest
 
 import tabular_trainers
+from tabular_trainers import cli, cohort_config
 
 DEFAULT = re.compile(
     r"\bdefault(?:s to|\s*[:=]|\s+is)?\s+(?P<value>\S.*?)\)?\.?$|\bdefault=(?P<other>\S+)$"
@@ -157,3 +159,19 @@ def test_notebook_holds_no_logic(notebook_path):
 def test_markers_are_declared(word, pyproject):
     declared = pyproject["tool"]["pytest"]["ini_options"]["markers"]
     assert any(line.startswith(f"{word}:") for line in declared)
+
+
+def test_the_example_cohort_of_the_readme_is_valid(root, tmp_path):
+    example = re.search(r"```toml\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "cohort.toml"
+    path.write_text(textwrap.dedent(example[1]))
+    cohort_config.read_config(path)
+
+
+def test_the_readme_names_commands_that_exist(root):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| command |") :]
+    named = set(re.findall(r"\btabular-trainers (\w+)", text))
+    named |= set(re.findall(r"`(\w+)", "".join(re.findall(r"^\| (`[^|]*)\|", table, re.MULTILINE))))
+    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert named == known
