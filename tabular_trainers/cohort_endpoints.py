@@ -261,8 +261,8 @@ def _classification(name, options, found, frame, lines, n_patients, where, probl
     n_positive = int(frame["label"].sum())
     if n_positive in (0, len(frame)):
         problems.add(
-            f"{found.name}, column {options.label}: {'all' if n_positive else 'none'} of "
-            f"{count(len(frame), 'patient')} are {labels([options.positive])} "
+            f"{found.name}, column {options.label}: {'every' if n_positive else 'not'} one of "
+            f"{count(len(frame), 'patient')} is {labels([options.positive])} "
             f"(positive in {where}); expected two classes.",
             DataError,
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tabular_trainers.cohort import Block, Cohort, Endpoint, Truth
-from tabular_trainers.errors import DataError
+from tabular_trainers.errors import DataError, unknown_name
 
 
 def demo_cohort():
@@ -129,6 +129,8 @@ def synthetic_cohort(
     (300,)
     """
     features = {"clinical": 4, "genomics": 20} if features is None else dict(features)
+    for block in set(effects or {}) - set(features):
+        raise DataError(f"effects: {unknown_name('block', block, list(features))}")
     effects = {
         block: (effects or {}).get(block, 0.7 if block == "clinical" else 0.5) for block in features
     }

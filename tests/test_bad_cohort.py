@@ -459,8 +459,8 @@ def test_a_positive_label_that_is_not_there(refused):
 def test_one_class(refused):
     toml = RESPONSE.replace('"III"', '"III"\nmissing_values = ["I", "II"]')
     assert refused(DataError, toml=toml) == (
-        "clinical.csv, column stage: all of 1 patient are 'III' (positive in [endpoints.response]); "
-        "expected two classes."
+        "clinical.csv, column stage: every one of 1 patient is 'III' (positive in "
+        "[endpoints.response]); expected two classes."
     )
 
 
