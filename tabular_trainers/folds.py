@@ -17,8 +17,9 @@ _SHUFFLES = 20  # tried at each coarseness of the strata before they are made co
 def make_folds(y, patient_id, site=None, n_splits=5, n_repeats=1, seed=0):
     """Assign patients to folds, balanced on outcome, with each site in one part.
 
-    Survival folds are balanced on event x quartile of time, classification folds on the label.
-    Quartiles are merged where a fold would be left without a comparable pair.
+    Survival folds are balanced on event x quartile of time (of those with the event, and of those
+    without), classification folds on the label. Quartiles are merged where a fold would be left
+    without a comparable pair.
 
     Parameters
     ----------
@@ -264,8 +265,13 @@ def _balance_strata(y, event, bins):
     if _is_classification(y):
         return event.astype(np.int64)
     time = survival_arrays(y)[0]
-    edges = np.quantile(time, np.arange(1, bins) / bins)
-    return event * bins + np.searchsorted(edges, time, side="left")
+    strata = event * bins
+    for group in (event, ~event):
+        # quartiles of each group of its own: pooled ones leave cells of a few patients
+        if group.any():
+            edges = np.quantile(time[group], np.arange(1, bins) / bins)
+            strata[group] += np.searchsorted(edges, time[group], side="left")
+    return strata
 
 
 def _assign(strata, event, groups, n_splits, state):
