@@ -101,11 +101,11 @@ def _warnings(cohort):
                 f"was it known at time zero ({cohort.time_zero})?"
             )
     for endpoint in cohort.endpoints.values():
-        measure = "C" if endpoint.kind == "survival" else "AUROC"
+        measure = "a C" if endpoint.kind == "survival" else "an AUROC"
         for block in cohort.blocks.values():
             for column, value in _telling(block, endpoint):
                 yield (
-                    f"block {block.name}: {column} alone has a {measure} of {value:.2f} for "
+                    f"block {block.name}: {column} alone has {measure} of {value:.2f} for "
                     f"endpoint {endpoint.name}; was it known at time zero, and does it not hold "
                     "the answer?"
                 )

@@ -39,7 +39,8 @@ _WIDE = 20  # so many columns with one ending are a block of their own
 
 @dataclass(frozen=True)
 class _Table:
-    name: str  # of the block; "clinical" for the clinical table
+    name: str  # of the block
+    first: bool  # whether it is the clinical table
     path: str  # as it is written in the toml
     frame: pd.DataFrame
     key: str | None  # its id column; None when it could not be told
@@ -103,7 +104,9 @@ def propose(clinical, tables=None, folder="."):
 def _read_all(clinical, tables, folder):
     """Read all tables, their id columns as text; the clinical one comes first."""
     problems, frames = Problems(), {}
-    for name, path in {"clinical": clinical, **tables}.items():
+    first_name = "patients" if "clinical" in tables else "clinical"
+    paths = {first_name: clinical, **tables}
+    for name, path in paths.items():
         try:
             frame = read_table(path)
             likely = [column for column in frame if _ID.search(_plain(column))]
@@ -111,17 +114,17 @@ def _read_all(clinical, tables, folder):
         except SchemaError as error:
             problems.add(str(error))
     problems.raise_if_any()
-    first = frames["clinical"]
-    others = [frame for name, frame in frames.items() if name != "clinical"]
+    first = frames[first_name]
+    others = [frame for name, frame in frames.items() if name != first_name]
     key = _id_column(first, others)
     ids = set() if key is None else set(_as_ids(first[key]))
     found = []
     for name, frame in frames.items():
-        path = str({"clinical": clinical, **tables}[name])
+        path = str(paths[name])
         if "://" not in path:
             path = os.path.relpath(path, folder).replace(os.sep, "/")
-        own = key if name == "clinical" else _key_of(frame, key, ids)
-        found.append(_Table(name, path, frame, own))
+        own = key if name == first_name else _key_of(frame, key, ids)
+        found.append(_Table(name, name == first_name, path, frame, own))
     return found
 
 
@@ -179,10 +182,8 @@ def _outcomes(tables):
         for event in events:
             for time in times:
                 score, name = _match(event, time)
-                if not score and len(events) == len(times) == 1:
-                    score, name = 0.5, "outcome"
                 if score:
-                    order = (-score, table.name != "clinical", frame[event].nunique(), len(event))
+                    order = (-score, not table.first, frame[event].nunique(), len(event))
                     pairs.append((order, len(pairs), _Outcome(name, table, time, event)))
     chosen, used = {}, set()
     for _, _, outcome in sorted(pairs, key=lambda pair: pair[:2]):
@@ -218,6 +219,8 @@ def _match(event, time):
             return 1 + len(a & b), name
     if any(token.startswith("censor") for token in a) and b & {"survival", "os"}:
         return 1, "os"
+    if not a and not b - {"follow", "up", "followup", "fu"}:
+        return 0.5, "outcome"  # named just so: event, status; time, followup_days
     shared = sorted(a & b)
     return (len(shared), shared[0]) if shared else (0, "")
 
@@ -263,7 +266,7 @@ def _clinical_lines(clinical, site, cancer_type):
 def _outcome_lines(outcome, clinical):
     table, name = outcome.table, outcome.name
     lines = [f"[endpoints.{_key(name)}]", 'kind = "survival"']
-    if table.name != "clinical":
+    if not table.first:
         lines.append(f"table = {_text(table.path)}")
         lines += _key_lines(table, clinical.key)
     lines.append(f"time = {_text(outcome.time)}")
@@ -309,7 +312,7 @@ def _blocks(table, outcomes, apart, clinical_key):
     taken = {c for o in outcomes if o.table is table for c in (o.time, o.event)}
     later, usable, odd = [], [], []
     for column in frame:
-        if column == table.key or column in taken or (table.name == "clinical" and column in apart):
+        if column == table.key or column in taken or (table.first and column in apart):
             continue
         if named_like_outcome(column):
             later.append(column)
@@ -324,7 +327,7 @@ def _blocks(table, outcomes, apart, clinical_key):
     wide = {
         ending: columns
         for ending, columns in families.items()
-        if ending.isalpha() and len(columns) >= _WIDE and table.name == "clinical"
+        if ending.isalpha() and len(columns) >= _WIDE and table.first
     }
     rest = [column for column in usable if not any(column in columns for columns in wide.values())]
     blocks = []
@@ -356,7 +359,7 @@ def _usable(frame, column):
 
 
 def _block_lines(table, columns, later, odd, clinical_key):
-    frame, clinical = table.frame, table.name == "clinical"
+    frame, clinical = table.frame, table.first
     lines = [f"[blocks.{_key(table.name)}]"]
     if not clinical:
         lines.append(f"table = {_text(table.path)}")
