@@ -40,7 +40,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
     categorical : sequence of str
         Names of categorical columns; those that are not in the table are ignored.
     reduce : dict or None
-        ``{block: {"pca": k}}``.
+        ``{block: {"pca": k}}``; 0 leaves the block as it is, however wide.
     scale : bool
         Centre and standardise. One-hot levels and missing indicators are centred only, so that a
         level with three patients does not become the largest column of the matrix. Components
@@ -221,7 +221,8 @@ class Preprocessor(TransformerMixin, BaseEstimator):
                         f"blocks.{block}, reduce: {listing(given)} is not known; "
                         "expected { pca = number of components }."
                     )
-                wanted[block] = int(given["pca"])
+                if given["pca"]:
+                    wanted[block] = int(given["pca"])
             elif self.max_block_columns is not None and widths[block] > self.max_block_columns:
                 wanted[block] = int(self.default_components)
         return wanted
