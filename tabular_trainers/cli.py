@@ -120,7 +120,7 @@ def init(
         if name in blocks:
             fail(f"block {name!r} is named twice.")
         blocks[name] = table
-    text = proposal.propose(clinical, blocks)
+    text = proposal.propose(clinical, blocks, folder=out.parent)
     _write_text(out, text)
     open_questions = len(re.findall(r'"FILL_IN', text))
     if open_questions:
@@ -138,13 +138,13 @@ def validate(cohort: CohortFile, data: Data = None):
     outcome away.
     """
     from tabular_trainers import proposal
-    from tabular_trainers.cohort import load_cohort
 
-    loaded = load_cohort(cohort, data)
-    for text in loaded.notes:
-        note(text)
+    loaded = _load(cohort, data)
     for text in proposal.check(loaded):
-        note(text)
+        if text.startswith("warning: "):
+            typer.echo(text.replace("warning", "Warning", 1), err=True)
+        else:
+            typer.echo(text)
     endpoint = next(iter(loaded.endpoints))
     place = f" --data {_quoted(data)}" if data else ""
     named = f" --endpoint {endpoint}" if len(loaded.endpoints) > 1 else ""
@@ -206,11 +206,7 @@ def run(
     Every model is tuned inside the training part of each fold and measured on the patients held
     out. The run folder holds tables, figures, models and report.html.
     """
-    from tabular_trainers.cohort import load_cohort
-
-    loaded = load_cohort(cohort, data, endpoint=endpoint)
-    for text in loaded.notes:
-        note(text)
+    loaded = _load(cohort, data, endpoint)
     endpoint = loaded.endpoint(endpoint).name
     settings = {} if trials is None else {"n_trials": trials}
     _run(
@@ -244,18 +240,19 @@ def predict(
     data: Data = None,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Table to write: .csv or .parquet.")
-    ] = Path("predictions.csv"),
+    ] = Path("scores.csv"),
     overwrite: Overwrite = False,
 ):
     """Score new patients with the primary model of a run.
 
     That model was named before any model was scored; it is never the best scorer.
     """
-    from tabular_trainers import runs
+    from tabular_trainers import final_models
 
     if out.exists() and not overwrite:
         fail(f"{out} exists already. Name another file with --out, or add --overwrite.")
-    typer.echo(runs.predict(run_folder, cohort, data=data, out=out))
+    loaded = _load(cohort, data)
+    typer.echo(final_models.predict(run_folder, loaded, out=out))
 
 
 @app.command()
@@ -329,6 +326,15 @@ def notebook(
             )
     except notebook_run.CellError as error:
         fail(error, code=1)
+
+
+def _load(config, data, endpoint=None):
+    from tabular_trainers.cohort import load_cohort
+
+    loaded = load_cohort(config, data, endpoint=endpoint)
+    for text in loaded.notes:
+        note(text)
+    return loaded
 
 
 def _run(ctx, cohort, **settings):

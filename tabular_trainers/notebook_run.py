@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -205,7 +204,8 @@ def _this_interpreter():
     class ThisInterpreter(AsyncKernelManager):
         def __init__(self, **settings):
             super().__init__(**settings)
-            # On a shared machine others could read a plain connection. Older Jupyters have no other.
+            # On a shared machine others could read a plain connection; older Jupyters have no
+            # other.
             if self.has_trait("transport_encryption") and zmq.has("curve"):
                 self.transport_encryption = "auto"
 

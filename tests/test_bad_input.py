@@ -180,13 +180,36 @@ def test_a_site_with_over_half_of_the_events(refused, tmp_path):
 
 def test_every_problem_of_a_cohort_comes_at_once(refused, cohort):
     clinical = pd.read_csv("clinical.csv", dtype={"patient_id": str})
-    clinical.loc[[3, 7], "days"] = [-1, 0]
     clinical.loc[5, "patient_id"] = "P004"
     clinical.to_csv("clinical.csv", index=False)
     shutil.copy("cohort.toml", "genes.csv")
     message = refused("validate", cohort)
-    assert message == ""
+    assert message == (
+        "Error: 3 problems:\n"
+        "- clinical.csv, column patient_id: 1 of 89 patient ids is there more than once, with "
+        "different values in age, stage (patient P004; rows 5, 6). Keep one row a patient, or set "
+        'pool = "mean", "max" or "first" in [blocks.clinical].\n'
+        "- genes.csv: not a CSV file; 1 row (row 13) has more columns than the header's 1.\n"
+        "- clinical.csv, column patient_id: 1 of 89 patient ids is there more than once, with "
+        "different values in days (patient P004; rows 5, 6). Keep one row a patient "
+        "([endpoints.os]).\n"
+    )
     assert refused("run", cohort, "--out", "out") == message
+
+
+def test_times_that_cannot_be(refused, cohort):
+    clinical = pd.read_csv("clinical.csv")
+    clinical.loc[[3, 7, 11], "days"] = [-1, 0, -40]
+    clinical.to_csv("clinical.csv", index=False)
+    assert refused("run", cohort, "--out", "out") == (
+        "Error: 2 problems:\n"
+        "- clinical.csv, column days: 2 of 90 times are negative (rows 4, 12); expected days >= 0. "
+        'Correct them, or set negative_time = "drop" in [endpoints.os] to leave these patients '
+        "out.\n"
+        "- clinical.csv, column days: 1 of 90 times is zero (row 8); expected days > 0. Set "
+        'zero_time = "drop", or "half_unit" to count them as half of one of the days, in '
+        "[endpoints.os].\n"
+    )
 
 
 # --- the output folder and the disk --------------------------------------------------------------
@@ -325,12 +348,19 @@ def test_init_refuses(refused, cohort, tmp_path):
     assert refused("init", "clinical.csv", "a=genes.csv", "a=x.csv", "-o", "new.toml") == (
         "Error: block 'a' is named twice.\n"
     )
-    assert refused("init", "clinicl.csv", "-o", "new.toml") == ""
+    assert refused("init", "clinicl.csv", "-o", "new.toml") == (
+        "Error: clinicl.csv: no such file in .. Did you mean 'clinical.csv'?\n"
+    )
 
 
 def test_commands_on_a_folder_that_is_no_run(refused, cohort):
-    assert refused("report", "nowhere") == ""
-    assert refused("predict", "nowhere", cohort) == ""
+    assert refused("report", "nowhere") == (
+        "Error: nowhere: no run.json; expected the folder of a finished run, as written by "
+        "'tabular-trainers run'.\n"
+    )
+    assert refused("predict", "nowhere", cohort) == (
+        "Error: nowhere holds no run.json: not the folder of a run.\n"
+    )
 
 
 def test_predict_does_not_replace_a_table_unasked(refused, cohort):

@@ -167,3 +167,78 @@ def test_the_log_of_the_package_becomes_notes_once(call, capsys):
     call("schema")
     logging.getLogger("tabular_trainers").info("reused %d of %d results", 3, 12)
     assert capsys.readouterr().err == "Note: reused 3 of 12 results\n"
+
+
+# --- from tables to predictions ------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """Write a clinical table and genes of drawn patients, and go where they lie."""
+    from tabular_trainers.demo import synthetic_cohort
+
+    drawn = synthetic_cohort(120, features={"clinical": 3, "genomics": 4}, seed=2)
+    outcome = drawn.endpoints["os"].table
+    clinical = drawn.blocks["clinical"].table.rename(columns={"x1": "age"})
+    clinical["days_to_last_follow_up"] = outcome["time"].clip(lower=1).round()
+    clinical["vital_status"] = outcome["event"].map({True: "deceased", False: "living"})
+    clinical.to_csv(tmp_path / "clinical.csv")
+    drawn.blocks["genomics"].table.to_csv(tmp_path / "genes.csv")
+    monkeypatch.chdir(tmp_path)
+    return clinical
+
+
+def test_from_tables_to_predictions(call, tables, tmp_path):
+    code, out, err = call("init", "clinical.csv", "genomics=genes.csv")
+    assert (code, err) == (0, "")
+    assert out == (
+        "cohort.toml: 1 place to fill in, marked FILL_IN.\n"
+        "Next: tabular-trainers validate cohort.toml\n"
+    )
+    proposed = (tmp_path / "cohort.toml").read_text()
+    (tmp_path / "cohort.toml").write_text(proposed.replace("FILL_IN", "diagnosis"))
+
+    code, out, err = call("validate", "cohort.toml")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0] == "clinical: 120 patients, no site."
+    assert lines[-1] == "Next: tabular-trainers run cohort.toml"
+
+    code, out, err = call("run", "cohort.toml", *QUICK)
+    folder = os.path.join("runs", "cohort_os")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-2:] == [f"Report: {os.path.join(folder, 'report.html')}", folder]
+
+    report = tmp_path / folder / "report.html"
+    before = report.read_bytes()
+    report.unlink()
+    code, out, err = call("report", folder)
+    assert (code, out, err) == (0, f"{os.path.join(folder, 'report.html')}\n", "")
+    assert report.read_bytes() == before
+
+    code, out, err = call("predict", folder, "cohort.toml", "--out", "scores.csv")
+    assert (code, out) == (0, "scores.csv\n")
+    assert pd.read_csv("scores.csv")["patient_id"].nunique() == 120
+
+    tables.rename(columns={"age": "age_at_diagnosis"}).to_csv("clinical.csv")
+    text = (tmp_path / "cohort.toml").read_text().replace('"age"', '"age_at_diagnosis"')
+    (tmp_path / "cohort.toml").write_text(text)
+    code, out, err = call("predict", folder, "cohort.toml", "--out", "others.csv")
+    assert (code, out) == (2, "")
+    assert err == (
+        "Error: the cohort's columns differ from those of model cox (clinical+genomics): 1 column "
+        "missing: clinical.age; 1 column not known to the model: clinical.age_at_diagnosis. Give "
+        "the blocks the columns of the run.\n"
+    )
+    assert not (tmp_path / "others.csv").exists()
+
+
+def test_validate_warns_of_columns_that_give_the_outcome_away(call, tables, tmp_path):
+    tables["spread"] = tables["days_to_last_follow_up"].max() - tables["days_to_last_follow_up"]
+    tables.to_csv("clinical.csv")
+    call("init", "clinical.csv", "genomics=genes.csv")
+    proposed = (tmp_path / "cohort.toml").read_text()
+    (tmp_path / "cohort.toml").write_text(proposed.replace("FILL_IN", "diagnosis"))
+    code, out, err = call("validate", "cohort.toml")
+    assert code == 0
+    assert err.startswith("Warning: block clinical: spread alone has a C of 1.00 for endpoint os")

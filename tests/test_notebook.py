@@ -1,5 +1,6 @@
 """The notebooks: as committed, and as `tabular-trainers notebook` executes them."""
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -7,11 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tabular_trainers import notebook_run
+from tabular_trainers import cli, notebook_run
 from tabular_trainers.errors import DataError, SchemaError
 
-FOLDER = Path(notebook_run.find_notebook("quickstart")).parent
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+QUICKSTART = notebook_run.find_notebook("quickstart")
 
 
 def small_notebook(path, *cells, parameters="n = 3  # how many\nname = None  # type: str"):
@@ -48,6 +48,7 @@ def decoy_kernel(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.notebook
 def test_this_interpreter_runs_the_notebook_even_with_a_decoy_kernel(tmp_path, decoy_kernel):
     from jupyter_client.kernelspec import KernelSpecManager
 
@@ -96,6 +97,7 @@ def test_wrong_parameters(tmp_path, texts, message):
     assert [path.name for path in tmp_path.iterdir()] == ["small.ipynb"]
 
 
+@pytest.mark.notebook
 def test_parameters_reach_the_cells_and_progress_counts_them(tmp_path):
     source = small_notebook(tmp_path / "{small}.ipynb", "print(n * 2, name)")
     seen = []
@@ -109,6 +111,7 @@ def test_parameters_reach_the_cells_and_progress_counts_them(tmp_path):
     assert recorded["output_path"] == "{out}.ipynb"
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize(
     ("cell", "kind", "message"),
     [
@@ -149,3 +152,68 @@ def test_unknown_notebook():
     assert str(caught.value) == (
         "unknown notebook 'quikstart'; known: quickstart. Did you mean 'quickstart'?"
     )
+
+
+# --- the quickstart ------------------------------------------------------------------------------
+
+SMALL = {"models": ["cox"], "feature_sets": ["clinical+genomics"], "folds": 2, "trials": 1}
+
+
+def check_whole(notebook):
+    """Hold an executed quickstart against what it promises."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+    figures = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert len(figures) == 7
+    assert printed_path(notebook).is_file()
+
+
+def printed_path(notebook):
+    """Return the path of the report, which the last code cell prints."""
+    last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+    return Path(last.outputs[0].text.strip())
+
+
+@pytest.mark.notebook
+def test_quickstart_runs_through_the_command(tmp_path, monkeypatch, decoy_kernel, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.app(["notebook", "quickstart"])
+    assert (end.value.code or 0) == 0
+    assert capsys.readouterr().out == "quickstart.ipynb\n"
+    check_whole(nbformat.read("quickstart.ipynb", as_version=4))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "jupyter",
+        "quickstart.ipynb",
+        "quickstart-run",
+    }
+
+
+@pytest.mark.notebook
+def test_quickstart_runs_with_plain_papermill_for_any_cohort(tmp_path, monkeypatch):
+    import papermill
+
+    monkeypatch.chdir(tmp_path)
+    papermill.execute_notebook(
+        str(QUICKSTART), "out.ipynb", parameters=SMALL, kernel_name="python3", progress_bar=False
+    )
+    check_whole(nbformat.read("out.ipynb", as_version=4))
+
+
+def test_parameters_of_the_quickstart_are_the_options_of_run():
+    import papermill
+
+    known = papermill.inspect_notebook(str(QUICKSTART))
+    options = set(inspect.signature(cli.run).parameters) - {"ctx"}
+    assert set(known) == options
+    assert all(parameter["help"] for parameter in known.values())
+
+
+def test_quickstart_is_bound_to_no_environment():
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    assert notebook.metadata.kernelspec == {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    assert "papermill" not in notebook.metadata
