@@ -38,7 +38,8 @@ def test_linear_terms_add_up_to_the_linear_risk(scale, wide):
         terms, base = fitted.linear_terms(X, coef)
         expected = fitted.transform(X) @ coef
         np.testing.assert_allclose(terms.sum(axis=1) + base, expected, rtol=0, atol=1e-9)
-        assert list(terms.columns) == list(train.columns) and terms.index.equals(X.index)
+        assert list(terms.columns) == list(train.columns)
+        assert terms.index.equals(X.index)
     centred, _ = fitted.linear_terms(train, coef)
     np.testing.assert_allclose(centred.mean(), 0.0, atol=1e-9)
 

@@ -114,7 +114,8 @@ def _grow(bins, n_cuts, event, step, n_steps, min_leaf, tried, seed):
     p, n = bins.shape
     state = np.uint64(seed)
 
-    # bootstrap: how often each patient was drawn
+    # bootstrap: how often each patient was drawn, by Knuth's linear congruential generator, of
+    # which the upper bits are used; numba's own generator is one state for all threads
     drawn = np.zeros(n)
     for _ in range(n):
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)

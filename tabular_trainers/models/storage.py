@@ -35,18 +35,26 @@ def save_model(pipeline, path, metadata=None):
     """
     import skops.io
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
     entries = {METADATA: json.dumps(metadata or {}, sort_keys=True, indent=1).encode()}
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as archive:
         entries |= _renumbered({name: archive.read(name) for name in archive.namelist()})
-    with zipfile.ZipFile(partial, "w", compression=zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(entries):
-            # A fixed date: the same model gives the same bytes.
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            archive.writestr(entry, entries[name], compress_type=zipfile.ZIP_DEFLATED)
-    os.replace(partial, path)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_entries(path, entries)
+
+
+def _write_entries(path, entries):
+    """Write a zip archive beside ``path`` and rename it; nothing stays behind on failure."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name in sorted(entries):
+                # A fixed date: the same model gives the same bytes.
+                entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                archive.writestr(entry, entries[name], compress_type=zipfile.ZIP_DEFLATED)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _renumbered(entries):

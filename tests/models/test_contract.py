@@ -55,10 +55,13 @@ def fitted():
 def test_a_planted_effect_gives_the_right_sign(fitted, task, name):
     X, y, _ = patients(300, seed=8)
     risk = predict_risk(fitted[task, name], MODELS[task][name], X)
-    assert risk.shape == (300,) and risk.dtype == np.float64 and np.isfinite(risk).all()
+    assert risk.shape == (300,)
+    assert risk.dtype == np.float64
+    assert np.isfinite(risk).all()
     assert pd.Series(risk).corr(pd.Series(X["clinical.age"].to_numpy()), method="spearman") > 0.7
     if task == "classification":
-        assert (risk >= 0).all() and (risk <= 1).all()
+        assert (risk >= 0).all()
+        assert (risk <= 1).all()
         assert risk[y[task] == 1].mean() > risk[y[task] == 0].mean()
 
 
@@ -70,7 +73,8 @@ def test_base_and_contributions_add_up(fitted, task, name):
     base, contributions = spec.shap(fitted[task, name][-1], matrix, matrix[:20], 1)
     risk = predict_risk(fitted[task, name], spec, X)
     explained = spec.explained(fitted[task, name][-1], matrix) if spec.explained else risk
-    assert isinstance(base, float) and contributions.shape == matrix.shape
+    assert isinstance(base, float)
+    assert contributions.shape == matrix.shape
     np.testing.assert_allclose(
         base + contributions.sum(axis=1), explained, rtol=0, atol=1e-5 * np.ptp(explained)
     )
@@ -99,8 +103,10 @@ def test_survival_curves_fall_from_one(fitted, task, name):
     spec = MODELS[task][name]
     X, _, _ = patients(80, seed=10)
     curves = predict_survival(fitted[task, name], spec, X, TIMES)
-    assert curves.shape == (80, len(TIMES)) and np.isfinite(curves).all()
-    assert (curves >= 0).all() and (curves <= 1).all()
+    assert curves.shape == (80, len(TIMES))
+    assert np.isfinite(curves).all()
+    assert (curves >= 0).all()
+    assert (curves <= 1).all()
     assert (np.diff(curves, axis=1) <= 1e-12).all()
     np.testing.assert_array_equal(curves[:, 0], 1.0)
     risk = predict_risk(fitted[task, name], spec, X)
@@ -153,7 +159,8 @@ def test_a_saved_model_predicts_the_same(fitted, task, name, tmp_path):
 @pytest.mark.parametrize(("task", "name"), ROWS)
 def test_facts_are_filled_in(task, name):
     spec = MODELS[task][name]
-    assert spec.label and spec.risk_scale
+    assert spec.label
+    assert spec.risk_scale
     assert spec.shap_kind in ("exact", "sampled")
     assert (spec.curve is None) == (task == "classification")
 

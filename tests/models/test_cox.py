@@ -45,7 +45,8 @@ def test_optimality_of_the_penalised_fit(penalty):
     ) / (2 * step * len(y))
     smooth = gradient - penalty * 0.5 * coef
     active = coef != 0
-    assert active[0] and not active.all()
+    assert active[0]
+    assert not active.all()
     np.testing.assert_allclose(
         smooth[active], penalty * 0.5 * np.sign(coef[active]), atol=1e-3 * penalty
     )
@@ -59,7 +60,8 @@ def test_the_chosen_parameters_repeat_the_fit_bit_for_bit():
     again = CoxRegression(**chosen).fit(X, y)
     np.testing.assert_array_equal(again.coef_, model.coef_)
     np.testing.assert_array_equal(again.baseline_hazard_, model.baseline_hazard_)
-    assert again.inner_value_ is None and 0.6 < model.inner_value_ < 0.9
+    assert again.inner_value_ is None
+    assert 0.6 < model.inner_value_ < 0.9
 
 
 def test_noise_is_shrunk_but_still_ranks():
@@ -79,7 +81,8 @@ def test_few_events_and_many_columns():
     y["event"][np.flatnonzero(y["event"])[8:]] = False
     model = CoxRegression().fit(X, y)
     curves = model.predict_survival(X, [0.1, 1.0, 10.0])
-    assert np.isfinite(curves).all() and np.isfinite(model.coef_).all()
+    assert np.isfinite(curves).all()
+    assert np.isfinite(model.coef_).all()
 
 
 def test_sites_stay_whole_inside(monkeypatch):
@@ -95,7 +98,8 @@ def test_sites_stay_whole_inside(monkeypatch):
     original = cox.inner_folds
     monkeypatch.setattr(cox, "inner_folds", spy)
     CoxRegression().fit(X, y, groups=site)
-    assert len(seen) == 1 and seen[0] is site
+    assert len(seen) == 1
+    assert seen[0] is site
 
 
 def test_where_the_engine_gives_up_the_path_ends_early(monkeypatch):
@@ -113,7 +117,8 @@ def test_where_the_engine_gives_up_the_path_ends_early(monkeypatch):
     monkeypatch.setattr(sksurv.linear_model, "CoxnetSurvivalAnalysis", Fragile)
     model = CoxRegression(penalty=1e-4).fit(X, y)
     assert not model.converged_
-    assert 0.05 <= model.penalty_ < 0.3 and model.coef_.any()
+    assert 0.05 <= model.penalty_ < 0.3
+    assert model.coef_.any()
     tuned = CoxRegression().fit(X, y)
     again = CoxRegression(**tuned.chosen_parameters_).fit(X, y)
     np.testing.assert_array_equal(again.coef_, tuned.coef_)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tabular_trainers.models.hazard import (
@@ -60,7 +61,8 @@ def test_margins_of_any_size_neither_overflow_nor_vanish(y):
     margin = np.linspace(-2000.0, 2000.0, len(y))
     assert np.isfinite(partial_log_likelihood(y, margin))
     curves = survival_curves(*breslow(y, margin), margin, [0.0, 5.0, 100.0])
-    assert np.isfinite(curves).all() and (np.diff(curves, axis=1) <= 0).all()
+    assert np.isfinite(curves).all()
+    assert (np.diff(curves, axis=1) <= 0).all()
     np.testing.assert_array_equal(curves[:, 0], 1.0)
 
 
@@ -72,8 +74,6 @@ def test_margin_slope_is_the_coefficient_of_cox(y, golden):
     distinct = y.copy()
     distinct["time"] = time
     margin = np.array(golden["margin"])
-    import pandas as pd
-
     frame = pd.DataFrame({"time": time, "event": y["event"], "margin": margin})
     theirs = CoxPHFitter().fit(frame, "time", "event").params_["margin"]
     assert margin_slope(distinct, margin) == pytest.approx(theirs, abs=1e-4)
