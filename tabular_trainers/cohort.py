@@ -2,158 +2,22 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
+from tabular_trainers.cohort_parts import (
+    AnalysisSet,
+    Block,
+    Endpoint,
+    Truth,
+    flow_table,
+    outcome_array,
+)
 from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing, unknown_name
+
+__all__ = ["AnalysisSet", "Block", "Cohort", "Endpoint", "Truth", "load_cohort"]
 
 CLINICAL = "clinical"  # the block that is the baseline, and comes first in every feature set
 MISSING_BLOCKS = "missing_blocks"  # the pseudo-block of missing-block indicators
-
-
-@dataclass(frozen=True)
-class Block:
-    """The columns of one modality, one row a patient.
-
-    Attributes
-    ----------
-    name : str
-    table : pandas.DataFrame
-        Index ``patient_id``; columns as the user's, numeric float64 or categorical text (None where
-        missing). Patients without the block have no row.
-    categorical : tuple of str
-        Columns that hold labels.
-    reduce : dict or None
-        ``{"pca": k}``: reduce to k components inside each training part.
-    pool : str or None
-        How several rows of a patient became one: mean, max, first.
-    n_rows : int
-        Rows before pooling.
-    """
-
-    name: str
-    table: pd.DataFrame
-    categorical: tuple[str, ...] = ()
-    reduce: dict | None = None
-    pool: str | None = None
-    n_rows: int = 0
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """What is predicted, for the patients in whom it is known.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        ``"survival"`` or ``"classification"``.
-    table : pandas.DataFrame
-        Index ``patient_id``; event (bool), time (float64, in ``unit``) and, where patients came
-        under observation later, entry (float64); or label (bool, True is the positive class).
-    unit : str or None
-        days, weeks, months or years.
-    horizons : tuple of float or None
-        Time points asked for.
-    description : str
-        Where event and time, or the label, come from.
-    dropped : tuple of (str, int)
-        Why patients of the clinical table have no such endpoint, and how many.
-    own_columns : tuple of str
-        Columns ``block.column`` that hold the label or give it away; never predictors of this
-        endpoint.
-    """
-
-    name: str
-    kind: str
-    table: pd.DataFrame
-    unit: str | None = None
-    horizons: tuple[float, ...] | None = None
-    description: str = ""
-    dropped: tuple[tuple[str, int], ...] = ()
-    own_columns: tuple[str, ...] = ()
-
-    @property
-    def has_entry(self):
-        """Whether patients came under observation after time zero (left truncation)."""
-        return "entry" in self.table
-
-    @property
-    def n_events(self):
-        """Number of events; classification: of positives."""
-        return int(self.table["event" if self.kind == "survival" else "label"].sum())
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a synthetic cohort was drawn from.
-
-    Attributes
-    ----------
-    risk : pandas.Series
-        True risk of each patient: log hazard ratio, or log odds.
-    contributions : pandas.DataFrame
-        What each block, interactions and site add to it; rows sum to ``risk``.
-    concordance : float
-        Probability that of two of these patients the one with the higher true risk has the event
-        first, without censoring: what Uno's C estimates. Classification: that of a positive and a
-        negative patient the positive one has the higher true risk (AUROC).
-    harrell_c : float or None
-        What Harrell's C of the true risk estimates under this cohort's censoring; None for
-        classification and with entry times.
-    """
-
-    risk: pd.Series
-    contributions: pd.DataFrame
-    concordance: float
-    harrell_c: float | None = None
-
-
-@dataclass(frozen=True)
-class AnalysisSet:
-    """The patients and columns of one analysis: everybody with the endpoint and every block used.
-
-    Attributes
-    ----------
-    endpoint : Endpoint
-    patient_id : pandas.Index
-        Sorted.
-    X : pandas.DataFrame
-        Index ``patient_id``; columns ``block.column``, numeric float64 or text (None: missing).
-    categorical : tuple of str
-        Columns ``block.column`` that hold labels.
-    reduce : dict of str to dict
-        By block.
-    y : numpy.ndarray
-        Survival: structured (event, time[, entry]). Classification: int8, 1 is the positive class.
-    site : numpy.ndarray of str or None
-    feature_sets : dict of str to tuple of str
-        Name to its columns of ``X``.
-    baseline : str or None
-        ``"clinical"`` where that is one of the feature sets.
-    full : str
-        Feature set of all blocks used.
-    flow : pandas.DataFrame
-        Flow of patients (contract ``flow``).
-    dropped : pandas.DataFrame or None
-        Rows like ``X`` of the patients that are not analysed.
-    notes : tuple of str
-        What was left out or done for this analysis.
-    """
-
-    endpoint: Endpoint
-    patient_id: pd.Index
-    X: pd.DataFrame
-    categorical: tuple[str, ...]
-    reduce: dict[str, dict]
-    y: np.ndarray
-    site: np.ndarray | None
-    feature_sets: dict[str, tuple[str, ...]]
-    baseline: str | None
-    full: str
-    flow: pd.DataFrame
-    dropped: pd.DataFrame | None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -338,7 +202,7 @@ class Cohort:
             X=X.loc[kept],
             categorical=tuple(categorical),
             reduce={n: dict(self.blocks[n].reduce) for n in used if self.blocks[n].reduce},
-            y=_outcome(endpoint, kept),
+            y=outcome_array(endpoint, kept),
             site=None if self.site is None else self.site.loc[kept].to_numpy(object),
             feature_sets={
                 name: sum((columns[b] for b in name.split("+")), ()) + indicators for name in names
@@ -441,28 +305,3 @@ def load_cohort(config, data=None, endpoint=None):
     from tabular_trainers.cohort_loading import load
 
     return load(config, data, endpoint)
-
-
-def flow_table(steps):
-    """Make the flow of patients from steps of (description, dropped, left)."""
-    return pd.DataFrame(
-        {
-            "step": np.arange(len(steps), dtype="int64"),
-            "description": [step[0] for step in steps],
-            "n_dropped": np.array([step[1] for step in steps], dtype="int64"),
-            "n_patients": np.array([step[2] for step in steps], dtype="int64"),
-        }
-    )
-
-
-def _outcome(endpoint, patients):
-    table = endpoint.table.loc[patients]
-    if endpoint.kind == "classification":
-        return table["label"].to_numpy().astype("int8")
-    fields = [("event", bool), ("time", "float64")]
-    if endpoint.has_entry:
-        fields.append(("entry", "float64"))
-    y = np.empty(len(table), dtype=fields)
-    for name, _ in fields:
-        y[name] = table[name].to_numpy()
-    return y

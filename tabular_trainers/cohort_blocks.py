@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.cohort import Block
+from tabular_trainers.cohort_parts import Block
 from tabular_trainers.cohort_tables import label_text, one_row_each, tables_of
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest, rows
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.cohort import Endpoint
+from tabular_trainers.cohort_parts import Endpoint
 from tabular_trainers.cohort_tables import (
     default_key,
     label_text,

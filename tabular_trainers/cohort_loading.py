@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from tabular_trainers.cohort import Cohort, flow_table
+from tabular_trainers.cohort import Cohort
 from tabular_trainers.cohort_blocks import matches, read_block
 from tabular_trainers.cohort_config import read_config
 from tabular_trainers.cohort_endpoints import outcome_columns, read_endpoint
+from tabular_trainers.cohort_parts import flow_table
 from tabular_trainers.cohort_tables import (
     Reading,
     Rows,

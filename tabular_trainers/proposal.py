@@ -7,33 +7,30 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tabular_trainers.cohort_blocks import MANY_LEVELS, label_text
+from tabular_trainers.cohort_columns import (
+    cancer_type_column,
+    id_column,
+    ids_of,
+    is_boolean,
+    is_event,
+    is_id,
+    is_time,
+    is_usable,
+    key_column,
+    match,
+    plain,
+    site_column,
+)
 from tabular_trainers.cohort_config import FILL_IN
-from tabular_trainers.cohort_review import ENDPOINTS, check, named_like_outcome
+from tabular_trainers.cohort_review import check, named_like_outcome
+from tabular_trainers.cohort_tables import label_text
 from tabular_trainers.errors import Problems, SchemaError, count, labels, listing
 from tabular_trainers.tables import read_table, table_name
 
 __all__ = ["check", "propose"]
 
-_ID = re.compile(r"(^|_)(patient|case|subject|participant|person|pid|id|barcode)(_|$|id)")
-_SITE = re.compile(r"(^|_)(site|hospital|cent(er|re)|institution|clinic|tss)(_|$)")
-_NOT_A_SITE = re.compile(r"tumou?r|primary|biopsy|metasta|anatom|organ|resection|disease")
-_TIME = re.compile(r"(^|_)(time|days?|weeks?|months?|years?|follow|followup)(_|$)")
-_NOT_A_TIME = re.compile(r"(^|_)(age|birth|diagnosis|date|point)(_|$)")
-_EVENT = re.compile(
-    r"(^|_)(event|status|censor\w*|dead|death|deceased|died|vital|recurrence|relapse|progression)(_|$)"
-)
 _DEATH = re.compile(r"(^|[^a-z])(dead|deceased|died|death)([^a-z]|$)")
 _UNITS = {"day": "days", "week": "weeks", "month": "months", "year": "years"}
-# Words that mean the same when a time is matched with its event.
-_SAME = {
-    "os": ("overall", "survival", "vital", "dead", "death", "deceased", "died", "last"),
-    "rfs": ("recurrence", "relapse"),
-    "pfs": ("progression",),
-}
-_OS_TIME = ("follow", "information", "contact")
-_GENERIC = {"event", "status", "time", "to", "days", "day", "months", "month", "years", "year"}
-_GENERIC |= {"tumor", "tumour", "new", "patient", "first", "dx", "date"}
 _WIDE = 20  # so many columns with one ending are a block of their own
 
 
@@ -78,7 +75,8 @@ def propose(clinical, tables=None, folder="."):
     """
     found = _read_all(clinical, tables or {}, folder)
     outcomes = _outcomes(found)
-    site, cancer_type = _site(found[0], outcomes), _cancer_type(found[0])
+    taken = {o.event for o in outcomes} | {o.time for o in outcomes} | {found[0].key}
+    site, cancer_type = site_column(found[0].frame, taken), cancer_type_column(found[0].frame)
     blocks = []
     for table in found:
         blocks += _blocks(table, outcomes, {site, cancer_type} - {None}, found[0].key)
@@ -109,67 +107,23 @@ def _read_all(clinical, tables, folder):
     for name, path in paths.items():
         try:
             frame = read_table(path)
-            likely = [column for column in frame if _ID.search(_plain(column))]
+            likely = [column for column in frame if is_id(column)]
             frames[name] = read_table(path, text=likely) if likely else frame
         except SchemaError as error:
             problems.add(str(error))
     problems.raise_if_any()
     first = frames[first_name]
     others = [frame for name, frame in frames.items() if name != first_name]
-    key = _id_column(first, others)
-    ids = set() if key is None else set(_as_ids(first[key]))
+    key = id_column(first, others)
+    ids = set() if key is None else set(ids_of(first[key]))
     found = []
     for name, frame in frames.items():
         path = str(paths[name])
         if "://" not in path:
             path = os.path.relpath(path, folder).replace(os.sep, "/")
-        own = key if name == first_name else _key_of(frame, key, ids)
+        own = key if name == first_name else key_column(frame, key, ids)
         found.append(_Table(name, name == first_name, path, frame, own))
     return found
-
-
-def _plain(name):
-    """Write a column's name in lower case with underscores."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name))
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-
-
-def _as_ids(values):
-    return label_text(values.dropna())
-
-
-def _id_column(frame, others):
-    """Choose the id of the clinical table: shared with others, named so, and never missing."""
-    best, best_score = None, (0, 0, 0)
-    for column in frame:
-        values = frame[column]
-        named = bool(_ID.search(_plain(column)))
-        is_text = values.dtype == object
-        if values.isna().any() or not (named or (is_text and values.is_unique)):
-            continue
-        ids = set(_as_ids(values))
-        shared = sum(
-            any(len(ids & set(_as_ids(other[c]))) > len(ids) / 10 for c in _texts(other))
-            for other in others
-        )
-        patient = bool(re.search(r"patient|case|subject|participant", _plain(column)))
-        score = (shared, 2 * patient + named, values.nunique() / len(values))
-        if score > best_score:
-            best, best_score = column, score
-    return best
-
-
-def _texts(frame):
-    return [column for column in frame if frame[column].dtype == object]
-
-
-def _key_of(frame, key, ids):
-    """Find the id column of another table by its values."""
-    overlap = {column: len(ids & set(_as_ids(frame[column]))) for column in _texts(frame)}
-    if key in overlap and overlap[key]:
-        return key
-    best = max(overlap, key=overlap.get, default=None)
-    return best if best is not None and overlap[best] else None
 
 
 def _outcomes(tables):
@@ -177,11 +131,11 @@ def _outcomes(tables):
     pairs = []
     for table in tables:
         frame = table.frame
-        events = [c for c in frame if _looks_like_event(frame, c) and c != table.key]
-        times = [c for c in frame if _looks_like_time(frame, c) and c != table.key]
+        events = [c for c in frame if is_event(frame, c) and c != table.key]
+        times = [c for c in frame if is_time(frame, c) and c != table.key]
         for event in events:
             for time in times:
-                score, name = _match(event, time)
+                score, name = match(event, time)
                 if score:
                     order = (-score, not table.first, frame[event].nunique(), len(event))
                     pairs.append((order, len(pairs), _Outcome(name, table, time, event)))
@@ -192,60 +146,6 @@ def _outcomes(tables):
             chosen[outcome.name] = outcome
             used |= columns
     return list(chosen.values())
-
-
-def _looks_like_event(frame, column):
-    levels = frame[column].nunique()
-    name = _plain(column)
-    return bool(_EVENT.search(name) or name in ENDPOINTS) and 2 <= levels <= 6
-
-
-def _looks_like_time(frame, column):
-    """Tell a follow-up time: a number that is known for most, not only after the event."""
-    name, values = _plain(column), frame[column]
-    named = bool(_TIME.search(name)) and not _NOT_A_TIME.search(name)
-    known = pd.api.types.is_numeric_dtype(values) and values.notna().mean() > 0.5
-    return named and known and values.nunique() > 6
-
-
-def _match(event, time):
-    """Score how well an event and a time belong together, and name the endpoint."""
-    a, b = ({*_plain(column).split("_")} - _GENERIC for column in (event, time))
-    for name in sorted(a & b & ENDPOINTS):
-        return 3, name
-    for name, words in _SAME.items():
-        more = _OS_TIME if name == "os" else ()
-        if _any(a, (*words, name)) and _any(b, (*words, *more, name)):
-            return 1 + len(a & b), name
-    if any(token.startswith("censor") for token in a) and b & {"survival", "os"}:
-        return 1, "os"
-    if not a and not b - {"follow", "up", "followup", "fu"}:
-        return 0.5, "outcome"  # named just so: event, status; time, followup_days
-    shared = sorted(a & b)
-    return (len(shared), shared[0]) if shared else (0, "")
-
-
-def _any(tokens, words):
-    return any(
-        token == word or token.startswith(word) and len(word) > 3
-        for token in tokens
-        for word in words
-    )
-
-
-def _site(clinical, outcomes):
-    taken = {o.event for o in outcomes} | {o.time for o in outcomes} | {clinical.key}
-    for column in clinical.frame:
-        name, levels = _plain(column), clinical.frame[column].nunique()
-        named = _SITE.search(name) and not _NOT_A_SITE.search(name)
-        if named and column not in taken and 2 <= levels <= len(clinical.frame) / 3:
-            return column
-    return None
-
-
-def _cancer_type(clinical):
-    names = ("cancer_type", "tumor_type", "tumour_type")
-    return next((column for column in clinical.frame if _plain(column) in names), None)
 
 
 def _clinical_lines(clinical, site, cancer_type):
@@ -271,7 +171,7 @@ def _outcome_lines(outcome, clinical):
         lines += _key_lines(table, clinical.key)
     lines.append(f"time = {_text(outcome.time)}")
     unit = [
-        u for word, u in _UNITS.items() if re.search(rf"(^|_){word}s?(_|$)", _plain(outcome.time))
+        u for word, u in _UNITS.items() if re.search(rf"(^|_){word}s?(_|$)", plain(outcome.time))
     ]
     lines.append(
         f'unit = "{unit[0]}"' if unit else f'unit = "{FILL_IN}"  # days, weeks, months or years'
@@ -316,7 +216,7 @@ def _blocks(table, outcomes, apart, clinical_key):
             continue
         if named_like_outcome(column):
             later.append(column)
-        elif _usable(frame, column):
+        elif is_usable(frame, column):
             usable.append(column)
         else:
             odd.append(column)
@@ -336,26 +236,6 @@ def _blocks(table, outcomes, apart, clinical_key):
     for ending in wide:
         blocks.append([f"[blocks.{_key(ending)}]", f'columns = ["*_{ending}"]'])
     return blocks
-
-
-def _usable(frame, column):
-    """Whether a column can be a predictor: neither an id, a date, empty, nor always the same."""
-    values = frame[column]
-    levels = values.nunique()
-    if (
-        _plain(column) in ("train", "test", "fold", "split")
-        or levels < 2
-        or str(column).startswith("Unnamed: ")
-        or _ID.search(_plain(column))
-    ):
-        return False
-    if pd.api.types.is_datetime64_any_dtype(values.dtype) or re.search(
-        r"(^|_)date(_|$)", _plain(column)
-    ):
-        return False
-    if values.dtype == object:
-        return levels < MANY_LEVELS and levels <= max(20, values.notna().sum() / 2)
-    return True
 
 
 def _block_lines(table, columns, later, odd, clinical_key):
@@ -380,7 +260,7 @@ def _block_lines(table, columns, later, odd, clinical_key):
             f"{listing(map(_one_line, odd), 40)}"
         )
     text = [column for column in columns if frame[column].dtype == object]
-    text = [column for column in text if not _is_boolean(frame[column])]
+    text = [column for column in text if not is_boolean(frame[column])]
     if text:
         lines.append(f"categorical = [{', '.join(map(_text, text))}]  # add codes such as 0, 1, 2")
     if table.key is not None and frame[table.key].duplicated().any():
@@ -398,10 +278,6 @@ def _key_lines(table, clinical_key):
         return [f'key = "{FILL_IN}"  # no column holds the ids of the clinical table']
     default = "id" if table.path.lower().endswith(".npz") else clinical_key
     return [] if table.key == default else [f"key = {_text(table.key)}"]
-
-
-def _is_boolean(values):
-    return all(isinstance(value, bool) for value in values.dropna())
 
 
 def _one_line(name):
