@@ -4,6 +4,8 @@ What can be wrong inside a cohort's tables is in test_bad_cohort.py; here are th
 refusals, a few of the cohort's from end to end, and disks, locks and kills.
 """
 
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -279,9 +281,11 @@ def test_read_only_disk(cohort, tmp_path):
 # --- runs that were stopped ----------------------------------------------------------------------
 
 
-def start_run(cohort, out):
-    command = [*COMMAND, "run", str(cohort), *SMALL, "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_run(cohort, jobs="1"):
+    """Start a run in a process group of its own, as a terminal does."""
+    command = [*COMMAND, "run", str(cohort), *SMALL, "--jobs", jobs, "--out", "out"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **pipes)
 
 
 def wait_for_results(process, partial, n_results):
@@ -315,22 +319,28 @@ def test_a_partial_folder_held_by_a_living_process_is_left_alone(refused, cohort
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill", ["SIGKILL", "SIGINT"])
-def test_a_stopped_run_goes_on_from_its_whole_results(cohort, tmp_path, kill):
-    process = start_run(cohort, "out")
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+@pytest.mark.parametrize(("stop", "jobs"), [("SIGKILL", "1"), ("SIGINT", "1"), ("SIGINT", "2")])
+def test_a_stopped_run_goes_on_from_its_whole_results(cohort, tmp_path, stop, jobs):
+    process = start_run(cohort, jobs)
     stored = wait_for_results(process, tmp_path / "out.partial", 4)
-    process.send_signal(getattr(signal, kill))
+    os.killpg(process.pid, getattr(signal, stop))
     printed, said = process.communicate(timeout=60)
     assert printed == ""
-    if kill == "SIGINT":
+    if stop == "SIGINT":
         assert process.returncode == 130
-        assert said == ""
+        assert said == (
+            "\nStopped. Run the same command again to go on: folds that were finished are kept and "
+            "used again.\n"
+        )
     assert not (tmp_path / "out").exists()
-    again = start_run(cohort, "out")
+    again = start_run(cohort, jobs)
     printed, said = again.communicate(timeout=300)
     assert again.returncode == 0
-    reused = int(said.split("reused ")[1].split(" of ")[0])
-    assert reused >= stored
+    reused, total = re.fullmatch(
+        r"Note: reused (\d+) of (\d+) results of the run that was stopped\n", said
+    ).groups()
+    assert stored <= int(reused) < int(total)
     assert printed.splitlines()[-1] == "out"
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out"]
 
