@@ -1,9 +1,7 @@
 """The main job: from a cohort to a run folder with tables, models, figures and a report."""
 
 import hashlib
-import importlib.metadata
 import json
-import logging
 import time
 from pathlib import Path
 
@@ -14,12 +12,7 @@ from tabular_trainers import evaluation as evaluating
 from tabular_trainers import final_models, probes, run_folder
 from tabular_trainers.cohort import Cohort, load_cohort
 from tabular_trainers.explanation import explain
-
-logger = logging.getLogger("tabular_trainers")
-LIBRARIES = (
-    "numpy", "pandas", "pyarrow", "scikit-learn", "scikit-survival", "xgboost", "xgboost-cpu",
-    "lifelines", "numba", "shap", "optuna", "skops", "matplotlib",
-)  # fmt: skip
+from tabular_trainers.run_facts import collect_facts
 
 
 def run(
@@ -116,7 +109,7 @@ def run(
         final_trials = final_models.fit_final_models(plan, partial / "models", facts, **kept)
         probed = probes.probe(evaluation, **kept)
         tables = _tables(cohort, evaluation, shap, shap_blocks, final_trials, probed)
-        facts = _facts(cohort, evaluation, tables, config_hash)
+        facts = collect_facts(cohort, evaluation, tables, config_hash)
         facts["timings"] = {"seconds": round(time.perf_counter() - started, 1), "jobs": n_jobs}
         _write(partial, tables, facts)
         tick("report")
@@ -184,82 +177,6 @@ def _tables(cohort, evaluation, shap, shap_blocks, final_trials, probed):
     if evaluation.survival is not None:
         tables["survival"] = evaluation.survival
     return tables
-
-
-def _facts(cohort, evaluation, tables, config_hash):
-    """Collect what the report says in words; everything in it was settled or computed before."""
-    from tabular_trainers import description, metrics
-    from tabular_trainers.comparison import verdict
-    from tabular_trainers.folds import fold_summary
-    from tabular_trainers.models import MODELS
-
-    plan = evaluation.plan
-    analysis, endpoint = plan.analysis, plan.analysis.endpoint
-    rows = MODELS[plan.task]
-    survival = plan.task == "survival"
-    event = analysis.y["event"] if survival else analysis.y
-    comparisons = tables["comparisons"]
-    primary = comparisons[comparisons["primary"]]
-    return {
-        "schema_version": "1",
-        "package_version": tabular_trainers.__version__,
-        "title": cohort.title,
-        "time_zero": cohort.time_zero,
-        "endpoint": {
-            "name": endpoint.name,
-            "kind": endpoint.kind,
-            "unit": endpoint.unit,
-            "description": endpoint.description,
-        },
-        "n_patients": len(analysis.y),
-        "n_events": int(event.sum()),
-        "config_hash": config_hash,
-        "source_hash": cohort.source_hash,
-        "seed": plan.seed,
-        "feature_sets": list(analysis.feature_sets),
-        "models": list(plan.models),
-        "model_labels": {name: rows[name].label for name in plan.models},
-        "risk_scales": {name: rows[name].risk_scale for name in plan.models},
-        "shap_kinds": {name: rows[name].shap_kind for name in plan.models},
-        "baseline": analysis.baseline,
-        "full": analysis.full,
-        "primary": plan.primary,
-        "primary_model": {"feature_set": analysis.full, "model": plan.models[0]},
-        "horizons": list(plan.horizons),
-        "tau": plan.tau,
-        "numbers_at_risk": metrics.numbers_at_risk(analysis.y, plan.horizons) if survival else {},
-        "folds_note": plan.fold_note,
-        "fold_sizes": fold_summary(
-            plan.folds, analysis.y, analysis.patient_id, analysis.site
-        ).to_dict("records"),
-        "n_trials": plan.n_trials,
-        "tuning_seconds": plan.tuning_seconds,
-        "n_resamples": evaluation.n_resamples,
-        "missing_blocks": cohort.missing_blocks,
-        "notes": list(cohort.notes),
-        "follow_up": description.follow_up(analysis.y) if survival else None,
-        "verdict": verdict(primary.iloc[0]) if len(primary) else None,
-        "blocks": {
-            name: {
-                "n_columns": block.table.shape[1],
-                "reduce": block.reduce,
-                "pool": block.pool,
-            }
-            for name, block in cohort.blocks.items()
-            if any(name in feature_set.split("+") for feature_set in analysis.feature_sets)
-        },
-        "versions": _versions(),
-    }
-
-
-def _versions():
-    found = {}
-    for library in LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # xgboost and xgboost-cpu are two names of one library
-    return found
 
 
 def _write(partial, tables, facts):

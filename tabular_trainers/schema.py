@@ -140,16 +140,20 @@ def _cast(series, field):
     """
     kind, missing = field["type"], series.isna().to_numpy()
     if kind == "string":
-        good = missing | np.array([isinstance(value, str) for value in series], dtype=bool)
+        good = np.ones(len(series), dtype=bool)
+        # Compiled, and so first: a loop over a million rows of curves takes seconds.
+        if pd.api.types.infer_dtype(series, skipna=True) not in ("string", "empty"):
+            good = missing | np.array([isinstance(value, str) for value in series], dtype=bool)
         return series.astype(object).where(~missing, None), np.flatnonzero(~good)
     if kind == "boolean":
         good = missing | np.array([isinstance(v, bool | np.bool_) for v in series], dtype=bool)
         target = "boolean" if missing.any() or not _required(field) else "bool"
     else:
-        is_bool = np.array([isinstance(v, bool | np.bool_) for v in series], dtype=bool)
+        is_bool = np.full(len(series), pd.api.types.is_bool_dtype(series.dtype))
         if pd.api.types.is_numeric_dtype(series.dtype):
             number = pd.to_numeric(series).astype("float64").to_numpy(na_value=np.nan)
         else:  # text is not a number, even when it reads like one
+            is_bool = np.array([isinstance(v, bool | np.bool_) for v in series], dtype=bool)
             typed = [v if not isinstance(v, str) else None for v in series]
             number = pd.to_numeric(pd.Series(typed, dtype=object), errors="coerce").to_numpy(float)
         good = missing | (~np.isnan(number) & ~is_bool)

@@ -19,7 +19,7 @@ import tabular_trainers
 LAYERS = (
     ("cli*",),
     ("runs", "notebook_run"),
-    ("run_folder", "final_models"),
+    ("run_facts", "run_folder", "final_models"),
     ("report*",),
     ("plots*",),
     ("probes",),

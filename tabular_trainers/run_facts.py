@@ -1,0 +1,128 @@
+"""What is said of a run in words: settled before it or computed by it, never by the report."""
+
+import importlib.metadata
+
+import tabular_trainers
+
+LIBRARIES = (
+    "numpy", "pandas", "pyarrow", "scikit-learn", "scikit-survival", "xgboost", "xgboost-cpu",
+    "lifelines", "numba", "shap", "optuna", "skops", "matplotlib",
+)  # fmt: skip
+
+
+def collect_facts(cohort, evaluation, tables, config_hash):
+    """Collect what is said of a run in words, as plain JSON.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    evaluation : Evaluation
+    tables : dict of DataFrame
+        Of the run; ``comparisons`` is read.
+    config_hash : str
+
+    Returns
+    -------
+    dict
+        Content of ``run.json``, but for the timings.
+    """
+    from tabular_trainers import description, metrics
+    from tabular_trainers.comparison import verdict
+    from tabular_trainers.folds import fold_summary
+    from tabular_trainers.models import MODELS
+
+    plan = evaluation.plan
+    analysis, endpoint = plan.analysis, plan.analysis.endpoint
+    rows = MODELS[plan.task]
+    survival = plan.task == "survival"
+    event = analysis.y["event"] if survival else analysis.y
+    comparisons = tables["comparisons"]
+    primary = comparisons[comparisons["primary"]]
+    return {
+        "schema_version": "1",
+        "package_version": tabular_trainers.__version__,
+        "title": cohort.title,
+        "time_zero": cohort.time_zero,
+        "endpoint": {
+            "name": endpoint.name,
+            "kind": endpoint.kind,
+            "unit": endpoint.unit,
+            "description": endpoint.description,
+        },
+        "n_patients": len(analysis.y),
+        "n_events": int(event.sum()),
+        "config_hash": config_hash,
+        "source_hash": cohort.source_hash,
+        "seed": plan.seed,
+        "feature_sets": list(analysis.feature_sets),
+        "models": list(plan.models),
+        "model_labels": {name: rows[name].label for name in plan.models},
+        "risk_scales": {name: rows[name].risk_scale for name in plan.models},
+        "shap_kinds": {name: rows[name].shap_kind for name in plan.models},
+        "baseline": analysis.baseline,
+        "full": analysis.full,
+        "primary": plan.primary,
+        "primary_model": {"feature_set": analysis.full, "model": plan.models[0]},
+        "horizons": list(plan.horizons),
+        "tau": plan.tau,
+        "numbers_at_risk": metrics.numbers_at_risk(analysis.y, plan.horizons) if survival else {},
+        "folds_note": plan.fold_note,
+        "fold_sizes": fold_summary(
+            plan.folds, analysis.y, analysis.patient_id, analysis.site
+        ).to_dict("records"),
+        "n_trials": plan.n_trials,
+        "tuning_seconds": plan.tuning_seconds,
+        "n_resamples": evaluation.n_resamples,
+        "missing_blocks": cohort.missing_blocks,
+        "notes": _notes(cohort, plan),
+        "follow_up": description.follow_up(analysis.y) if survival else None,
+        "log_rank": _log_rank(evaluation) if survival else [],
+        "verdict": verdict(primary.iloc[0]) if len(primary) else None,
+        "blocks": {
+            name: {
+                "n_columns": block.table.shape[1],
+                "reduce": block.reduce,
+                "pool": block.pool,
+            }
+            for name, block in cohort.blocks.items()
+            if any(name in feature_set.split("+") for feature_set in analysis.feature_sets)
+        },
+        "versions": _versions(),
+    }
+
+
+def _notes(cohort, plan):
+    from tabular_trainers.metrics import horizon_note
+
+    notes = [*cohort.notes, *plan.analysis.notes]
+    if plan.horizons:
+        endpoint = plan.analysis.endpoint
+        notes.append(horizon_note(plan.horizons, plan.analysis.y, endpoint.unit, endpoint.horizons))
+    return notes
+
+
+def _log_rank(evaluation):
+    """Test the thirds of each model's risk, within folds; descriptive, as the thirds are."""
+    from tabular_trainers.description import log_rank, risk_thirds
+
+    analysis, rows = evaluation.plan.analysis, []
+    predictions = evaluation.predictions[evaluation.predictions["repeat"] == 0]
+    for (feature_set, model), own in predictions.groupby(["feature_set", "model"], sort=False):
+        fold = own["fold"].to_numpy()
+        group = risk_thirds(own["risk"].to_numpy(), fold)
+        if len(set(group)) < 2:
+            continue  # a model that gives everybody the same risk has no groups
+        y = analysis.y[analysis.patient_id.get_indexer(own["patient_id"])]
+        p_value = log_rank(y, group, fold)["p_value"]
+        rows.append({"feature_set": feature_set, "model": model, "p_value": p_value})
+    return rows
+
+
+def _versions():
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # xgboost and xgboost-cpu are two names of one library
+    return found
