@@ -190,7 +190,7 @@ def test_quickstart_runs_through_the_command(tmp_path, monkeypatch, decoy_kernel
 
 
 @pytest.mark.notebook
-def test_quickstart_runs_with_plain_papermill_for_any_cohort(tmp_path, monkeypatch):
+def test_quickstart_runs_with_plain_papermill(tmp_path, monkeypatch):
     import papermill
 
     monkeypatch.chdir(tmp_path)
