@@ -120,7 +120,7 @@ def block_contributions(tables, run, feature_set=None, model=None):
     bars.set_xlim(0, max(sizes.values()) * 1.3 or 1)
     total = sum(sizes.values()) or 1.0
     for position, size in enumerate(sizes.values()):
-        bars.text(size, position, f" {size:.3g}", va="center", size=8.5)
+        bars.text(size, position, f" {words.magnitude(size)}", va="center", size=8.5)
     bars.set_yticks(y)
     bars.set_yticklabels([short(block, left - 0.15) for block in sizes])
     scale = (run.get("risk_scales") or {}).get(model, "risk")
@@ -150,7 +150,9 @@ def block_contributions(tables, run, feature_set=None, model=None):
         ax.tick_params(length=3, color=FAINT)
         ax.tick_params(axis="y", length=0)
         ax.locator_params(axis="x", nbins=5)
-    told = "; ".join(f"{block} {size:.3g} ({size / total:.0%})" for block, size in sizes.items())
+    told = "; ".join(
+        f"{block} {words.magnitude(size)} ({size / total:.0%})" for block, size in sizes.items()
+    )
     drawing.description = (
         f"Mean absolute contribution of each block ({scale}), share in brackets: {told}."
     )

@@ -65,6 +65,17 @@ def interval(estimate, lower, upper, decimals=3, sign=False):
     return f"{number(estimate, decimals, sign)} ({ends})"
 
 
+def magnitude(value):
+    """Write a size with three digits.
+
+    Examples
+    --------
+    >>> magnitude(0.5), magnitude(0.01372), magnitude(123.4)
+    ('0.500', '0.0137', '123')
+    """
+    return NO_VALUE if is_missing(value) else f"{value:#.3g}".rstrip(".").replace("-", MINUS)
+
+
 def p_value(value):
     """Write a p value: two digits, never as zero.
 

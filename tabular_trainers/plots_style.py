@@ -1,12 +1,13 @@
 """The look of every figure, and a figure that knows its title and its description."""
 
 import contextlib
+import contextvars
 import functools
 import io
 import textwrap
 import warnings
 
-from matplotlib import style
+from matplotlib import rc_context, style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -75,13 +76,25 @@ class Drawing(Figure):
         return buffer.getvalue()
 
 
+# Whether our settings are in force: setting all of matplotlib's takes longer than a small figure.
+_STYLED = contextvars.ContextVar("styled", default=False)
+
+
 @contextlib.contextmanager
 def styled_context(**more):
-    """Draw with our settings, whatever the user's matplotlibrc says."""
-    with style.context(["default", {**STYLE, **more}]), warnings.catch_warnings():
-        # A column may be named in a script that the font lacks; the description still has its name.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
-        yield
+    """Draw with our settings, whatever the user's matplotlibrc says; contexts may be nested."""
+    if _STYLED.get():
+        with rc_context(more):
+            yield
+        return
+    token = _STYLED.set(True)
+    try:
+        with style.context(["default", {**STYLE, **more}]), warnings.catch_warnings():
+            # A column may be named in a script that the font lacks; the description has its name.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+            yield
+    finally:
+        _STYLED.reset(token)
 
 
 def styled(function):

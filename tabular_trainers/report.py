@@ -72,14 +72,38 @@ def render(tables, run):
     figures : dict of str to bytes
         File name without ending: PNG.
     """
+    from tabular_trainers.plots_style import styled_context
+    from tabular_trainers.report_svg import inline_svg, png_bytes
+
+    with styled_context():
+        drawings = _draw(tables, run)
+        svg = {name: inline_svg(drawing) for name, drawing in drawings.items()}
+        png = {name: png_bytes(drawing) for name, drawing in drawings.items()}
+    return page(tables, run, svg), png
+
+
+def page(tables, run, figures):
+    """Return the report as HTML, around figures that were drawn before.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        Tables of a run, by the names of their data schemas.
+    run : dict
+        Content of run.json.
+    figures : dict of str to str
+        SVG elements by the names of the functions in `plots`; those that lack are left out.
+
+    Returns
+    -------
+    str
+    """
     import jinja2
     from markupsafe import Markup
 
     from tabular_trainers import plots_labels as words
     from tabular_trainers import report_measures, report_methods, report_tables, report_text
-    from tabular_trainers.report_svg import inline_svg, png_bytes
 
-    drawings = _draw(tables, run)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tabular_trainers", "."),
         autoescape=True,
@@ -88,7 +112,7 @@ def render(tables, run):
         undefined=jinja2.StrictUndefined,
     )
     methods, references = report_methods.methods(tables, run)
-    html = environment.get_template("report.html.jinja").render(
+    return environment.get_template("report.html.jinja").render(
         run=run,
         words=words,
         banner=report_text.BANNER,
@@ -101,7 +125,7 @@ def render(tables, run):
         methods=methods,
         references=references,
         captions=report_text.captions(tables, run),
-        figures={name: Markup(inline_svg(drawing)) for name, drawing in drawings.items()},
+        figures={name: Markup(svg) for name, svg in figures.items()},
         characteristics=report_tables.table_one(tables, run),
         blocks=report_tables.block_facts(run),
         folds=report_tables.fold_table(tables, run),
@@ -111,7 +135,6 @@ def render(tables, run):
         block_sizes=report_tables.block_table(tables, run),
         versions=report_tables.version_table(run),
     )
-    return html, {name: png_bytes(drawing) for name, drawing in drawings.items()}
 
 
 def _draw(tables, run):

@@ -57,7 +57,7 @@ def png_bytes(drawing):
     facts = {"Software": None, "Title": drawing.title, "Disclaimer": RELEASE_NOTE}
     with styled_context():
         drawing.savefig(
-            buffer, format="png", dpi=DPI, metadata=facts, pil_kwargs={"compress_level": 4}
+            buffer, format="png", dpi=DPI, metadata=facts, pil_kwargs={"compress_level": 2}
         )
     return buffer.getvalue()
 

@@ -209,7 +209,9 @@ def block_table(tables, run):
             sizes = own["contribution"].abs().groupby(own["block"]).mean()
             total = sizes.sum() or 1.0
             cells = [
-                f"{sizes[block]:.3g} ({sizes[block] / total:.0%})" if block in sizes else ""
+                f"{words.magnitude(sizes[block])} ({sizes[block] / total:.0%})"
+                if block in sizes
+                else ""
                 for block in blocks
             ]
             sampled = (run.get("shap_kinds") or {}).get(model) == "sampled"

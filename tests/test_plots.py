@@ -79,7 +79,7 @@ def test_no_text_is_cut_with_long_names_and_eight_feature_sets(monkeypatch):
     monkeypatch.setitem(example_run.FEATURES, long, ("a_very_long_gene_name_" * 4, "cost$ of $x"))
     sets = [*blocks, "clinical+pathology", "clinical+blood", "pathology+blood", long]
     sets.append("+".join([*blocks, long]))
-    models = ("cox", "rsf", "xgb", "other")
+    models = ("cox", "rsf", "xgb")
     tables, run = example_run.example_tables(n=60, feature_sets=sets, models=models)
     run["time_zero"] = "the first surgical resection at any of the participating hospitals (day)"
     for name in plots.__all__:
