@@ -67,8 +67,8 @@ def discrimination(tables, run, metric=None):
         f"{name} (higher is better)",
         reference,
     )
-    drawing.description = (
-        f"{name} with 95% interval. {'; '.join(told)}. The dashed line is the baseline's estimate."
+    drawing.description = f"{name} with 95% interval. {'; '.join(told)}." + (
+        "" if reference is None else " The dashed line is the baseline's estimate."
     )
     return drawing
 

@@ -141,7 +141,8 @@ def _draw_rows(ax, rows, reference, solid_reference):
     drawn = [v for row in rows if "values" in row for v in row["values"] if np.isfinite(v)]
     ends = [*drawn, *([] if reference is None else [reference])]
     if ends:
-        pad = max(max(ends) - min(ends), 0.02) * 0.06
+        # At least 0.05 wide: differences in the fourth decimal must not look like a finding.
+        pad = max(0.06 * (max(ends) - min(ends)), (0.05 - max(ends) + min(ends)) / 2)
         ax.set_xlim(min(ends) - pad, max(ends) + pad)
     ax.grid(axis="x", color=RULE, lw=0.5, alpha=0.7)
     ax.set_axisbelow(True)

@@ -19,7 +19,7 @@ def question(run):
             f"{told}: does {words.feature_set_words(primary['feature_set'])} predict {subject} "
             f"better than {words.feature_set_words(primary['baseline_feature_set'])} alone?"
         )
-    sets = ", ".join(words.feature_set_words(name) for name in run["feature_sets"])
+    sets = " or ".join(words.feature_set_words(name) for name in run["feature_sets"])
     return f"{told}: how well does {sets} predict {subject}?"
 
 
@@ -172,7 +172,11 @@ def captions(tables, run):
         "estimate of follow-up, in which an event ends the follow-up as censoring (b); bands: "
         f"95%.{converted}",
         "discrimination": f"{words.metric_words(words.main_metric(run))} on held-out patients. "
-        "Open symbols: baseline; dashed line: the baseline's estimate. "
+        + (
+            "Open symbols: baseline; dashed line: the baseline's estimate. "
+            if run.get("baseline")
+            else ""
+        )
         + (
             f"'{words.SELECTED.capitalize()}': in each fold the model that did best on the inner "
             "folds of the training part."
