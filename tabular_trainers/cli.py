@@ -145,6 +145,9 @@ def validate(cohort: CohortFile, data: Data = None):
             typer.echo(text.replace("warning", "Warning", 1), err=True)
         else:
             typer.echo(text)
+    if not loaded.endpoints:
+        typer.echo("Next: add an endpoint to run it, or score its patients: predict RUN COHORT")
+        return
     endpoint = next(iter(loaded.endpoints))
     place = f" --data {_quoted(data)}" if data else ""
     named = f" --endpoint {endpoint}" if len(loaded.endpoints) > 1 else ""

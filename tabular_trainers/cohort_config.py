@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tabular_trainers.errors import Problems, SchemaError, listing, nearest
+from tabular_trainers.errors import Problems, SchemaError, listing, nearest, the_folder
 
 FILL_IN = "FILL_IN"  # what `init` leaves where it cannot decide
 Label = bool | int | float | str
@@ -148,7 +148,7 @@ def read_config(path):
         folder = path.parent
         others = sorted(entry.name for entry in folder.glob("*.toml")) if folder.is_dir() else []
         raise SchemaError(
-            f"{path.name}: no such file in {folder}.{nearest(path.name, others)}"
+            f"{path.name}: no such file in {the_folder(folder)}.{nearest(path.name, others)}"
         ) from error
     except IsADirectoryError as error:
         raise SchemaError(f"{path.name}: a folder, not a cohort.toml.") from error

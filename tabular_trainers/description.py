@@ -55,8 +55,9 @@ def table_one(analysis, blocks=None):
     -------
     DataFrame
         Schema ``table_one``: median (quartiles) of numeric columns, count (percent of those known)
-        of every level. The standardised difference is the difference of means (of shares) in units
-        of the root mean variance of the two parts; missing where a part has nobody known.
+        of every level; of columns of 0 and 1, the count of 1. The standardised difference is the
+        difference of means (of shares) in units of the root mean variance of the two parts;
+        missing where a part has nobody known.
 
     References
     ----------
@@ -77,6 +78,9 @@ def table_one(analysis, blocks=None):
         name = column.split(".", 1)[1]
         if column in analysis.categorical:
             rows += _level_rows(block, name, values)
+        elif _is_yes_or_no(values):
+            ones = {part: frame.map({0: "0", 1: "1"}) for part, frame in values.items()}
+            rows += [row for row in _level_rows(block, name, ones) if row[2] == "1"]
         else:
             rows += _number_rows(block, name, values)
     if not rows:
@@ -113,6 +117,11 @@ def _level_rows(block, name, values):
             text = f"{hits[part]} ({percent})"
             rows.append((block, name, level, part, len(column), missing, text, difference))
     return rows
+
+
+def _is_yes_or_no(values):
+    """Whether a number is a yes or no: the median of 0 and 1 says nothing."""
+    return set(pd.concat(list(values.values())).dropna().unique()) == {0, 1}
 
 
 def _short(value):

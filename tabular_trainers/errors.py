@@ -16,7 +16,7 @@ class SchemaError(ValueError):
 
 
 class DataError(ValueError):
-    """The content cannot answer the question: no events, no comparable pairs, no patient in common."""
+    """The content cannot answer the question: no events, no comparable pair, no common patient."""
 
 
 class Problems:
@@ -88,8 +88,19 @@ def rows(positions):
     return ("row " if len(positions) == 1 else "rows ") + listing(int(i) + 1 for i in positions)
 
 
+def the_folder(path):
+    """Name a folder; the current one as such, because a lone dot reads like a full stop.
+
+    Examples
+    --------
+    >>> the_folder("."), the_folder("tables")
+    ('the current folder', 'tables')
+    """
+    return "the current folder" if str(path) in ("", ".") else str(path)
+
+
 def labels(values):
-    """Show the distinct labels of an event or categorical column: at most 10, cut at 40 characters."""
+    """Show distinct labels of an event or categorical column: at most 10, each of 40 characters."""
     seen = list(dict.fromkeys(str(value) for value in values))
     return listing(repr(v if len(v) <= LABEL_WIDTH else v[: LABEL_WIDTH - 1] + "…") for v in seen)
 

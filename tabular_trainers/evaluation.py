@@ -346,6 +346,7 @@ def _check_models(models, endpoint):
     from tabular_trainers.models import MODELS, find_model
 
     known = MODELS[endpoint.kind]
+    models = [models] if isinstance(models, str) else models
     models = tuple(dict.fromkeys(models or known))
     for name in models:
         find_model(name, endpoint.kind)

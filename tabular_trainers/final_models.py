@@ -184,12 +184,16 @@ def _write_scores(scores, out, metadata):
     from tabular_trainers.tables import write_table
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".parquet":
-        write_table(scores, "scores", out, {"config_hash": metadata["config_hash"]})
-        return out
     partial = out.with_name(f"{out.name}.partial")
-    validate(scores, "scores", str(out)).to_csv(partial, index=False)
-    partial.replace(out)
+    try:
+        if out.suffix == ".parquet":
+            write_table(scores, "scores", partial, {"config_hash": metadata["config_hash"]})
+        else:
+            validate(scores, "scores", str(out)).to_csv(partial, index=False)
+        partial.replace(out)
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk keeps nothing half-written
+        raise
     return out
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabular_trainers.errors import SchemaError, count, listing, nearest, rows
+from tabular_trainers.errors import SchemaError, count, listing, nearest, rows, the_folder
 from tabular_trainers.schema import load_schema, schema_names, validate
 
 READABLE = (
@@ -190,7 +190,7 @@ def _open(uri):
     if not path.parent.is_dir():
         raise SchemaError(f"{path.name}: no such file, because there is no folder {path.parent}.")
     hint = nearest(path.name, sorted(entry.name for entry in path.parent.iterdir()))
-    raise SchemaError(f"{path.name}: no such file in {path.parent}.{hint}")
+    raise SchemaError(f"{path.name}: no such file in {the_folder(path.parent)}.{hint}")
 
 
 def _read_npz(stream, name):

@@ -100,7 +100,7 @@ def refused(capsys, tmp_path):
 
 def test_missing_cohort_file(refused, cohort):
     assert refused("run", "chort.toml", "--out", "out") == (
-        "Error: chort.toml: no such file in .. Did you mean 'cohort.toml'?\n"
+        "Error: chort.toml: no such file in the current folder. Did you mean 'cohort.toml'?\n"
     )
 
 
@@ -359,7 +359,7 @@ def test_init_refuses(refused, cohort, tmp_path):
         "Error: block 'a' is named twice.\n"
     )
     assert refused("init", "clinicl.csv", "-o", "new.toml") == (
-        "Error: clinicl.csv: no such file in .. Did you mean 'clinical.csv'?\n"
+        "Error: clinicl.csv: no such file in the current folder. Did you mean 'clinical.csv'?\n"
     )
 
 

@@ -59,3 +59,16 @@ def test_table_one_alone_and_by_block():
     table = description.table_one(analysis(), blocks=["pathology"])
     assert len(table) == 82
     validate(description.table_one(analysis(), blocks=["radiology"]), "table_one")
+
+
+def test_a_column_of_zeros_and_ones_is_counted():
+    """Three of four have it: 3 (75%); the median of 0 and 1 would say nothing."""
+    X = pd.DataFrame(
+        {"clinical.margin": [1.0, 0.0, 1.0, 1.0, np.nan]},
+        index=pd.Index(list("abcde"), name="patient_id"),
+    )
+    binary = SimpleNamespace(X=X, dropped=None, categorical=())
+    table = description.table_one(binary)
+    assert table[["variable", "level", "n", "n_missing", "text"]].to_numpy().tolist() == [
+        ["margin", "1", 4, 1, "3 (75%)"]
+    ]

@@ -67,7 +67,7 @@ def test_outcomes_of_held_out_patients_do_not_reach_their_predictions(cohort, ev
 def test_selected_is_the_model_with_the_best_value_inside_the_training_part(evaluation):
     chosen = evaluation.trials[evaluation.trials["chosen"]]
     value = chosen.set_index(["feature_set", "fold", "model"])["value"]
-    risks = evaluation.predictions.set_index(["feature_set", "fold", "model"])["risk"]
+    risks = evaluation.predictions.set_index(["feature_set", "fold", "model"])["risk"].sort_index()
     for feature_set in ("clinical", "genomics"):
         for _, fold in fold_numbers(evaluation.folds):
             values = {model: value[feature_set, fold, model] for model in ("cox", "xgb")}

@@ -12,6 +12,7 @@ from tabular_trainers.evaluation import evaluate
 from tabular_trainers.probes import count_fits, probe
 from tabular_trainers.schema import validate
 
+
 def draw(n_sites=9, site_effect=1.5):
     """Draw patients whose genomics block is a fingerprint of the hospital and nothing else.
 
