@@ -55,7 +55,8 @@ class TableReader:
     """
 
     def __init__(self, folder, hint=""):
-        self.folder = folder
+        # Absolute, so that a place that was found before is not looked up in the folder once more.
+        self.folder = folder if "://" in folder else str(Path(folder).absolute())
         self.hint = hint
         self._text = {}
         self._frames = {}

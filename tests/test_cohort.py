@@ -389,3 +389,16 @@ def test_write_read_round_trip(tmp_path_factory, seed, n, kind, n_sites, missing
     assert (ours.site is None) == (theirs.site is None) == (n_sites == 0)
     if n_sites:
         assert ours.site.tolist() == theirs.site.tolist()
+
+
+def test_a_folder_given_by_a_relative_path(tmp_path, monkeypatch):
+    """The block has no table of its own, so the clinical one is found a second time."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "clinical.csv").write_text("id,age,days,dead\n1,50,10,1\n2,60,20,0\n")
+    (tmp_path / "cohort.toml").write_text(
+        'title = "t"\ntime_zero = "diagnosis"\n[clinical]\ntable = "clinical.csv"\n'
+        'patient_id = "id"\n[endpoints.os]\nkind = "survival"\ntime = "days"\nunit = "days"\n'
+        'event = "dead"\nevent_values = [1]\n[blocks.clinical]\ncolumns = ["age"]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert len(load_cohort("cohort.toml", "tables").blocks["clinical"].table) == 2
