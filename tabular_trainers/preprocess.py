@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest
 
 MAX_LEVELS = 100  # a categorical with this many levels is an identifier or free text
-DEFAULT_COMPONENTS = 64
+DEFAULT_COMPONENTS = 32  # about one for five events in cohorts of a few hundred patients
 MIN_MISSING_SHARE = 0.05  # a missing indicator needs this share of the training part ...
 MIN_MISSING_PATIENTS = 10  # ... and this many patients, otherwise it fits noise
 MISSING_LEVEL = "(missing)"
