@@ -7,7 +7,7 @@ from typing import Literal
 from tabular_trainers.errors import DataError
 
 # Wider blocks are reduced by PCA unless the cohort says otherwise. Elastic-net Cox, inner C on
-# whole columns -> on components: HANCOCK with a 512-column embedding .680 -> .720, TCGA GBMLGG with
+# whole columns -> on 64 components: HANCOCK with a 512-column embedding .680 -> .720, TCGA GBMLGG with
 # 1,570 genomic columns .827 -> .856, SKCM .555 -> .574; trees cannot explain thousands of columns.
 MAX_BLOCK_COLUMNS = 100
 
