@@ -193,6 +193,9 @@ def metric_words(metric):
     >>> metric_words("uno_c"), metric_words("my_metric")
     ("Uno's C", 'my metric')
     """
+    of = "difference in "
+    if str(metric).startswith(of):
+        return of + metric_words(metric[len(of) :])
     return METRICS.get(metric, str(metric).replace("_", " "))
 
 

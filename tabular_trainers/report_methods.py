@@ -70,7 +70,7 @@ def methods(tables, run):
                 cited.append(key)
         return "[" + ",".join(str(cited.index(key) + 1) for key in keys) + "]"
 
-    parts = [_data(run, cite), _folds(run), _models(tables, run, cite)]
+    parts = [_data(tables, run, cite), _folds(run), _models(tables, run, cite)]
     parts += [_measures(run, cite), _uncertainty(tables, run, cite), _contributions(run, cite)]
     software = ", ".join(
         f"{name} {version}" for name, version in (run.get("versions") or {}).items()
@@ -82,7 +82,7 @@ def methods(tables, run):
     return parts, [REFERENCES[key] for key in cited]
 
 
-def _data(run, cite):
+def _data(tables, run, cite):
     endpoint = run["endpoint"]
     kind = "time to an event" if words.is_survival(run) else "one of two classes"
     text = (
@@ -102,10 +102,13 @@ def _data(run, cite):
             "All feature sets were evaluated on the same patients, those with every block of the "
             "run. "
         )
-    return (
-        text
-        + f"Analysed and dropped patients were compared by standardised differences {cite('smd')}."
-    )
+    described = tables.get("table_one")
+    if described is not None and (described["part"] == "dropped").any():
+        text += (
+            "Analysed and dropped patients were compared by standardised differences "
+            f"{cite('smd')}."
+        )
+    return text
 
 
 def _folds(run):

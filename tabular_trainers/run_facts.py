@@ -34,6 +34,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
     plan = evaluation.plan
     analysis, endpoint = plan.analysis, plan.analysis.endpoint
     rows = MODELS[plan.task]
+    sizes = fold_summary(plan.folds, analysis.y, analysis.patient_id, analysis.site)
     survival = plan.task == "survival"
     event = analysis.y["event"] if survival else analysis.y
     comparisons = tables["comparisons"]
@@ -66,10 +67,8 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "horizons": list(plan.horizons),
         "tau": plan.tau,
         "numbers_at_risk": metrics.numbers_at_risk(analysis.y, plan.horizons) if survival else {},
-        "folds_note": plan.fold_note,
-        "fold_sizes": fold_summary(
-            plan.folds, analysis.y, analysis.patient_id, analysis.site
-        ).to_dict("records"),
+        "folds_note": plan.fold_note + _shared_sites(sizes),
+        "fold_sizes": sizes.to_dict("records"),
         "n_trials": plan.n_trials,
         "tuning_seconds": plan.tuning_seconds,
         "n_resamples": evaluation.n_resamples,
@@ -89,6 +88,18 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         },
         "versions": _versions(),
     }
+
+
+def _shared_sites(sizes):
+    """Say where folds do not keep sites apart: a model may then know the hospital."""
+    shared = int(sizes["shared_sites"].sum()) if "shared_sites" in sizes else 0
+    if not shared:
+        return ""
+    tested = int(sizes["sites_test"].sum())
+    return (
+        f". Sites are not kept apart: summed over folds, {shared} of {tested} tested sites also "
+        "have patients in the training part, so a model can profit from knowing the hospital"
+    )
 
 
 def _notes(cohort, plan):
