@@ -7,8 +7,8 @@ from typing import Literal
 from tabular_trainers.errors import DataError
 
 # Wider blocks are reduced by PCA unless the cohort says otherwise. Elastic-net Cox, inner C on
-# whole columns -> on 64 components: HANCOCK with a 512-column embedding .680 -> .720, TCGA GBMLGG with
-# 1,570 genomic columns .827 -> .856, SKCM .555 -> .574; trees cannot explain thousands of columns.
+# whole columns -> on 64 components: HANCOCK with a 512-column embedding .680 -> .720, TCGA GBMLGG
+# with 1,570 genomic columns .827 -> .856, SKCM .555 -> .574; trees cannot explain thousands.
 MAX_BLOCK_COLUMNS = 100
 
 
@@ -63,6 +63,8 @@ class ModelSpec:
         Name of the explained quantity when it is not the risk itself.
     explained : callable or None
         ``explained(fitted, X)`` gives that quantity, (n,), a monotone function of the risk.
+    self_tuning : str or None
+        How a model without a space chooses for itself, for the methods paragraph.
     """
 
     label: str
@@ -81,6 +83,7 @@ class ModelSpec:
     intercept: Callable | None = None
     shap_scale: str | None = None
     explained: Callable | None = None
+    self_tuning: str | None = None
 
 
 def refuse_entry(y, label):
