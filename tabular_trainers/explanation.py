@@ -155,13 +155,12 @@ def contributions_of(pipeline, spec, X, background, seed=0):
         What the features were; missing for text.
     """
     preprocess, estimator = pipeline[0], pipeline[-1]
+    if spec.coefficients is not None:
+        contributions, base = preprocess.linear_terms(X, spec.coefficients(estimator))
+        base += spec.intercept(estimator) if spec.intercept is not None else 0.0
+        return base, contributions, _numbers(X, contributions.columns)
     Z = preprocess.transform(X)
     base, columns = spec.shap(estimator, Z, preprocess.transform(background), seed)
-    if spec.coefficients is not None:
-        # The same prediction, split by the user's columns; what is left is the same for everyone.
-        contributions, _ = preprocess.linear_terms(X, spec.coefficients(estimator))
-        base = float(np.mean(base + columns.sum(axis=1) - contributions.sum(axis=1).to_numpy()))
-        return base, contributions, _numbers(X, contributions.columns)
     outputs = preprocess.outputs_
     names = (outputs["block"] + "." + outputs["feature"]).to_numpy()
     contributions = pd.DataFrame(columns, index=X.index, columns=names).T.groupby(level=0).sum().T

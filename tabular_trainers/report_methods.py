@@ -70,7 +70,7 @@ def methods(tables, run):
                 cited.append(key)
         return "[" + ",".join(str(cited.index(key) + 1) for key in keys) + "]"
 
-    parts = [_data(tables, run, cite), _folds(run), _models(tables, run, cite)]
+    parts = [_data(tables, run, cite), _folds(run), _models(run, cite)]
     parts += [_measures(run, cite), _uncertainty(tables, run, cite), _contributions(run, cite)]
     software = ", ".join(
         f"{name} {version}" for name, version in (run.get("versions") or {}).items()
@@ -119,7 +119,7 @@ def _folds(run):
     )
 
 
-def _models(tables, run, cite):
+def _models(run, cite):
     labels = " and ".join(
         ", ".join(words.model_words(run, model) for model in part)
         for part in (run["models"][:-1], run["models"][-1:])
@@ -132,17 +132,15 @@ def _models(tables, run, cite):
         "where known"
     )
     text = f"Models: {labels}. Feature sets: {sets}. "
-    trials = tables.get("trials")
-    tried = [] if trials is None else list(trials.loc[trials["trial"] > 0, "model"].unique())
-    tuned = [words.model_words(run, model) for model in run["models"] if model in tried]
-    alone = [words.model_words(run, model) for model in run["models"] if model not in tried]
+    alone = run.get("self_tuning") or {}
+    tuned = [words.model_words(run, model) for model in run["models"] if model not in alone]
     if tuned:
         text += (
             f"Hyper-parameters of {' and '.join(tuned)} were chosen {inner}, in "
             f"{count(run.get('n_trials') or 0, 'trial')} of Optuna {cite('optuna')}. "
         )
-    if alone:
-        text += f"{' and '.join(alone)} chose the hyper-parameters on a fixed path, {inner}. "
+    for model, how in alone.items():
+        text += f"{words.model_words(run, model)} chose {how}. "
     if run.get("tuning_seconds"):
         text += (
             f"Tuning stopped after {run['tuning_seconds']:g} seconds a model, so a slower machine "

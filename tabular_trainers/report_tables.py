@@ -217,7 +217,7 @@ def block_table(tables, run):
             sampled = (run.get("shap_kinds") or {}).get(model) == "sampled"
             patients = f"{own['patient_id'].nunique():,}{' †' if sampled else ''}"
             table.add(heading if single else words.model_words(run, model), patients, *cells)
-    scales = run.get("risk_scales") or {}
+    scales = run.get("contribution_scales") or {}
     told = "; ".join(
         f"{words.model_words(run, m)}: {scales[m]}" for m in run["models"] if m in scales
     )
@@ -240,9 +240,11 @@ def block_facts(run):
     for name, block in blocks.items():
         reduction = block.get("reduce") or {}
         told = ", ".join(f"{k.upper()} to {v} components" for k, v in reduction.items())
+        if block.get("default_components"):
+            told = f"PCA to {block['default_components']} components (default of a wide block)"
         pool = block.get("pool")
         pooled = f"pooled: {pool}" if pool else "not pooled"
-        table.add(name, f"{block['n_columns']:,}", pooled, told or "none asked for")
+        table.add(name, f"{block['n_columns']:,}", pooled, told or "none")
     return table
 
 

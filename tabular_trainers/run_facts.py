@@ -59,6 +59,12 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "models": list(plan.models),
         "model_labels": {name: rows[name].label for name in plan.models},
         "risk_scales": {name: rows[name].risk_scale for name in plan.models},
+        "contribution_scales": {
+            name: rows[name].shap_scale or rows[name].risk_scale for name in plan.models
+        },
+        "self_tuning": {
+            name: rows[name].self_tuning for name in plan.models if rows[name].self_tuning
+        },
         "shap_kinds": {name: rows[name].shap_kind for name in plan.models},
         "baseline": analysis.baseline,
         "full": analysis.full,
@@ -81,6 +87,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
             name: {
                 "n_columns": block.table.shape[1],
                 "reduce": block.reduce,
+                "default_components": _default_components(block, rows, plan.models),
                 "pool": block.pool,
             }
             for name, block in cohort.blocks.items()
@@ -88,6 +95,16 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         },
         "versions": _versions(),
     }
+
+
+def _default_components(block, rows, models):
+    """Return to how many components models reduce a block that nobody asked to reduce, or None."""
+    from tabular_trainers.preprocess import DEFAULT_COMPONENTS
+
+    widest = [rows[name].max_block_columns for name in models]
+    n_numeric = block.table.shape[1] - len(block.categorical)
+    wide = any(most is not None and n_numeric > most for most in widest)
+    return DEFAULT_COMPONENTS if wide and not block.reduce else None
 
 
 def _shared_sites(sizes):

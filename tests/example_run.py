@@ -401,6 +401,15 @@ def _run_facts(kind, n, n_events, feature_sets, models, baseline, full, site):
         "risk_scales": {
             name: "mean cumulative hazard" if name == "rsf" else "log hazard" for name in models
         },
+        "contribution_scales": {
+            name: ("mean cumulative hazard" if name == "rsf" else "log hazard")
+            if survival
+            else "log odds"
+            for name in models
+        },
+        "self_tuning": {"cox": "the penalty by the cross-validated partial likelihood"}
+        if "cox" in models
+        else {},
         "shap_kinds": {name: "sampled" if name == "rsf" else "exact" for name in models},
         "baseline": baseline,
         "full": full,

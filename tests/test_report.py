@@ -374,7 +374,7 @@ def test_methods_say_what_a_reviewer_asks():
         "seed 7",
     ):
         assert phrase in text, phrase
-    assert "Cox, elastic net chose the hyper-parameters on a fixed path" in text
+    assert "Cox, elastic net chose the penalty by the cross-validated partial likelihood. " in text
 
 
 def test_tuning_by_the_clock_is_confessed():

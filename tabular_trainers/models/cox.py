@@ -203,4 +203,5 @@ COX = ModelSpec(
     max_block_columns=MAX_BLOCK_COLUMNS,
     coefficients=lambda fitted: fitted.coef_,
     intercept=lambda fitted: -float(fitted.centre_ @ fitted.coef_),
+    self_tuning="the penalty by the cross-validated partial likelihood over five inner folds",
 )

@@ -137,4 +137,5 @@ LOGISTIC = ModelSpec(
     intercept=lambda fitted: fitted.intercept_,
     shap_scale="log odds",
     explained=lambda fitted, X: fitted.log_odds(X),
+    self_tuning="the penalty by the cross-validated log loss over five inner folds",
 )
