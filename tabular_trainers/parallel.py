@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-_context = None  # what every task of a worker process shares; sent once a worker, not once a task
-
 
 @dataclass(frozen=True)
 class Task:
@@ -41,7 +39,7 @@ def map_tasks(function, tasks, context, n_jobs=1, store=None, progress=None):
         top of a module, so that processes can find it.
     tasks : sequence of Task
     context : object
-        Shared by all tasks; sent once to each process.
+        Shared by all tasks; a task must not change it.
     n_jobs : int, default 1
         Processes. Does not change any result.
     store : path, optional
@@ -71,32 +69,24 @@ def map_tasks(function, tasks, context, n_jobs=1, store=None, progress=None):
 
 
 def _map_processes(function, tasks, context, n_jobs, store, progress, results):
-    from concurrent.futures import as_completed
+    import joblib
 
     # loky, not multiprocessing: it starts clean processes without importing the caller's script
-    # again, so that a script without an `if __name__ == "__main__"` guard works.
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    executor = ProcessPoolExecutor(n_jobs, initializer=_set_context, initargs=(context,))
-    try:
-        futures = {executor.submit(_compute_shared, function, task, store): task for task in tasks}
-        for future in as_completed(futures):
-            key = futures[future].key
-            results[key] = future.result()
-            _tell(progress, key)
-    except BaseException:
-        executor.shutdown(wait=False, kill_workers=True)
-        raise
-    executor.shutdown()
+    # again, so that a script without an `if __name__ == "__main__"` guard works. They stay for the
+    # next stage, which saves its imports, and large arrays reach them once, through a memory map.
+    processes = joblib.Parallel(
+        n_jobs, backend="loky", batch_size=1, return_as="generator_unordered"
+    )
+    finished = processes(
+        joblib.delayed(_compute_keyed)(function, task, context, store) for task in tasks
+    )
+    for key, result in finished:
+        results[key] = result
+        _tell(progress, key)
 
 
-def _set_context(context):
-    global _context
-    _context = context
-
-
-def _compute_shared(function, task, store):
-    return _compute(function, task, _context, store)
+def _compute_keyed(function, task, context, store):
+    return task.key, _compute(function, task, context, store)
 
 
 def _compute(function, task, context, store):

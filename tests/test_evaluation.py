@@ -10,7 +10,7 @@ from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import DataError
 from tabular_trainers.evaluation import evaluate, evaluate_plan, fold_numbers, make_plan
 
-SETTINGS = {"models": ("cox", "xgb"), "folds": 3, "n_trials": 2}
+SETTINGS = {"models": ("cox", "rsf"), "folds": 3, "n_trials": 2}
 RESAMPLES = {"n_resamples": 20}
 
 
@@ -29,7 +29,7 @@ def test_every_patient_is_predicted_once_by_every_feature_set_and_model(cohort, 
     assert set(counts.groups) == {
         (feature_set, model)
         for feature_set in ("clinical", "genomics", "clinical+genomics")
-        for model in ("cox", "xgb", "selected")
+        for model in ("cox", "rsf", "selected")
     }
     assert (counts.nunique() == 150).all()
     assert (counts.size() == 150).all()
@@ -70,7 +70,7 @@ def test_selected_is_the_model_with_the_best_value_inside_the_training_part(eval
     risks = evaluation.predictions.set_index(["feature_set", "fold", "model"])["risk"].sort_index()
     for feature_set in ("clinical", "genomics"):
         for _, fold in fold_numbers(evaluation.folds):
-            values = {model: value[feature_set, fold, model] for model in ("cox", "xgb")}
+            values = {model: value[feature_set, fold, model] for model in ("cox", "rsf")}
             best = max(values, key=values.get)
             np.testing.assert_array_equal(
                 risks[feature_set, fold, "selected"], risks[feature_set, fold, best]
@@ -157,7 +157,7 @@ def test_models_that_ignore_entry_times_refuse_before_anything_runs():
 
 def test_classification_runs_the_same_way():
     drawn = synthetic_cohort(150, features={"clinical": 3, "genomics": 4}, kind="classification")
-    found = evaluate(drawn, models=["logistic", "xgb"], folds=3, n_trials=2, **RESAMPLES)
+    found = evaluate(drawn, models=["logistic", "random_forest"], folds=3, n_trials=2, **RESAMPLES)
     assert found.survival is None
     assert found.plan.horizons == ()
     assert found.predictions["risk"].between(0, 1).all()
