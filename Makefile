@@ -8,8 +8,9 @@ UPGRADE := $(if $(LATEST),--upgrade --upgrade-strategy eager)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install --quiet $(CONSTRAINTS) $(UPGRADE)
-# One process a logical core; `auto` would count only physical ones.
-PYTEST = $(BIN)/pytest -n logical --dist worksteal $(ARGS)
+# One process a logical core (`auto` would count only physical ones), whole files to each: what a file
+# makes once for its tests is then made once.
+PYTEST = $(BIN)/pytest -n logical --dist loadfile $(ARGS)
 ELSEWHERE = slow or gpu or slurm or browser
 
 .DELETE_ON_ERROR:

@@ -85,7 +85,7 @@ def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
 
 
 def _space(trial, facts):
-    largest = max(3, min(50, facts.n // 10))
+    largest = max(5, min(50, facts.n // 10))  # the default is always among them
     return {
         "min_samples_leaf": trial.suggest_int("min_samples_leaf", 2, largest, log=True),
         "max_features": trial.suggest_float("max_features", 0.05, 0.5, log=True),

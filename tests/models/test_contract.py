@@ -7,6 +7,7 @@ import pytest
 from tabular_trainers.errors import DataError
 from tabular_trainers.models import (
     MODELS,
+    DataFacts,
     load_model,
     make_model,
     predict_risk,
@@ -196,3 +197,15 @@ def test_an_unknown_model_names_the_nearest():
     assert str(caught.value) == (
         "unknown survival model 'coxx'; known: cox, rsf, xgb. Did you mean 'cox'?"
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("task", "name"), ROWS)
+def test_the_defaults_are_in_the_space_also_of_a_small_cohort(task, name):
+    """They are the first trial; Optuna would take a value from outside with no more than a word."""
+    import optuna
+
+    spec = MODELS[task][name]
+    defaults = spec.build().get_params()
+    space = spec.space(optuna.trial.FixedTrial(defaults), DataFacts(n=20, p=3, n_events=5))
+    assert space == {key: defaults[key] for key in space}
