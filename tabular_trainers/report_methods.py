@@ -86,7 +86,7 @@ def _data(tables, run, cite):
     endpoint = run["endpoint"]
     kind = "time to an event" if words.is_survival(run) else "one of two classes"
     text = (
-        f"We analysed {words.cohort_phrase(run)} of {run['title']}. The endpoint "
+        f"We analysed {words.cohort_phrase(run)} ({run['title']}). The endpoint "
         f"{endpoint['name']} is {kind} ({endpoint['description']}); time zero is "
         f"{run['time_zero']}. "
     )
@@ -216,7 +216,7 @@ def _contributions(run, cite):
         [f"estimated by sampling, with a fixed seed, for {', '.join(sampled)}"] if sampled else []
     )
     return (
-        "Contributions of features are Shapley values of held-out patients on the scale of the "
-        f"model's risk {cite('shap')}: {'; '.join(told) or 'none were computed'}. Contributions "
+        "Contributions of features are Shapley values of held-out patients, on the scale that "
+        f"the figures name {cite('shap')}: {'; '.join(told) or 'none were computed'}. Contributions "
         "of a block are the sums over its features. They describe the model, not causes."
     )

@@ -13,7 +13,7 @@ def question(run):
     """Say what was asked, in one or two sentences."""
     endpoint, primary = run["endpoint"], run.get("primary")
     subject = f"{endpoint['name']} ({endpoint['description']})"
-    told = f"In {words.cohort_phrase(run)} of {run['title']}"
+    told = f"In {words.cohort_phrase(run)} ({run['title']})"
     if primary:
         return (
             f"{told}: does {words.feature_set_words(primary['feature_set'])} predict {subject} "
