@@ -217,6 +217,7 @@ def _contributions(run, cite):
     )
     return (
         "Contributions of features are Shapley values of held-out patients, on the scale that "
-        f"the figures name {cite('shap')}: {'; '.join(told) or 'none were computed'}. Contributions "
-        "of a block are the sums over its features. They describe the model, not causes."
+        f"the figures name {cite('shap')}: {'; '.join(told) or 'none were computed'}. "
+        "Contributions of a block are the sums over its features. They describe the model, not "
+        "causes."
     )
