@@ -96,19 +96,28 @@ def risk_thirds(tables, run, feature_set=None, model=None):
     if not groups:
         return empty_drawing("risk_thirds", title, run, "This run has no curves of this model.")
     divisor, shown = words.time_axis(run["endpoint"].get("unit"), _last(groups))
-    body = 3.75 + RISK_ROW * len(groups)
+    body = 3.95 + RISK_ROW * len(groups)
     drawing = new_drawing("risk_thirds", title, run, body)
     left = 0.95
     bottom = 0.62 + RISK_ROW * (len(groups) + 1)
-    ax = axes_at(drawing, left, bottom, WIDTH - left - 0.35, body - bottom - 0.12)
+    # The key stands above the curves: there is no corner that no curve ever crosses.
+    ax = axes_at(drawing, left, bottom, WIDTH - left - 0.35, body - bottom - 0.35)
     for group, rows in groups.items():
         events = (
             f"{int(rows['n_at_risk'].max()):,} patients, {int(rows['n_events'].sum()):,} events"
         )
-        _curve(ax, rows, divisor, group, label=f"{group} risk ({events})")
+        _curve(ax, rows, divisor, group, label=f"{group}: {events}")
     _finish(ax, run, shown, _last(groups) / divisor)
     ax.set_ylabel("Probability of no event")
-    ax.legend(loc="lower left", handlelength=3.2, borderaxespad=0.3)
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.03, 1.0),
+        ncols=len(groups),
+        handlelength=2.4,
+        columnspacing=1.0,
+        fontsize=8,
+        borderaxespad=0.2,
+    )
     _numbers_at_risk(drawing, ax, groups, divisor, left, 0.12)
     told = " ".join(_curve_words(rows, run, f"{group} risk:") for group, rows in groups.items())
     drawing.description = f"Kaplan-Meier curves with 95% bands. {told}"
