@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from tabular_trainers import evaluation as evaluating
+from tabular_trainers.evaluation import fit_fold
+from tabular_trainers.evaluation_plan import fold_numbers
 from tabular_trainers.folds import make_folds
 from tabular_trainers.parallel import Task, map_tasks
 
@@ -67,7 +68,7 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
         )
         for name, each in plans.items()
         for feature_set in each.analysis.feature_sets
-        for repeat, fold in evaluating.fold_numbers(each.folds)
+        for repeat, fold in fold_numbers(each.folds)
         if repeat == 0
     ]
     results = map_tasks(_fit, tasks, plans, n_jobs, store, progress)
@@ -107,13 +108,13 @@ def _plan(plan, model, feature_sets, folds=None, **changes):
 
 
 def _fit(plans, name, feature_set, model, repeat, fold):
-    return evaluating.fit_fold(plans[name], feature_set, model, repeat, fold)
+    return fit_fold(plans[name], feature_set, model, repeat, fold)
 
 
 def _keeps_sites(plan):
     """Tell whether no site is in the training and the test part of any fold."""
     site = pd.Series(plan.analysis.site, index=plan.analysis.patient_id)
-    for repeat, fold in evaluating.fold_numbers(plan.folds):
+    for repeat, fold in fold_numbers(plan.folds):
         train, test = plan.positions(repeat, fold)
         if set(site.iloc[train]) & set(site.iloc[test]):
             return False
@@ -209,7 +210,7 @@ def _site_from_block(plan, block):
         return np.nan, f"fewer than two sites have {MIN_SITE_PATIENTS} patients."
     X = analysis.X[[name for name in analysis.X.columns if name.split(".", 1)[0] == block]]
     aurocs, weights = [], []
-    for repeat, fold in evaluating.fold_numbers(plan.folds):
+    for repeat, fold in fold_numbers(plan.folds):
         train, test = (p[np.isin(analysis.site[p], sites)] for p in plan.positions(repeat, fold))
         known = np.unique(analysis.site[train])
         preprocess = Preprocessor(categorical=analysis.categorical, scale=True)

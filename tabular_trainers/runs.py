@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 import tabular_trainers
-from tabular_trainers import evaluation as evaluating
 from tabular_trainers import final_models, probes, run_folder
 from tabular_trainers.cohort import Cohort, load_cohort
+from tabular_trainers.evaluation import evaluate_plan
+from tabular_trainers.evaluation_plan import DEFAULT_TRIALS, fold_numbers, make_plan
 from tabular_trainers.explanation import explain
 from tabular_trainers.run_facts import collect_facts
 
@@ -22,7 +23,7 @@ def run(
     feature_sets=None,
     models=None,
     folds=5,
-    n_trials=evaluating.DEFAULT_TRIALS,
+    n_trials=DEFAULT_TRIALS,
     tuning_seconds=None,
     out=None,
     n_jobs=None,
@@ -87,7 +88,7 @@ def run(
     out = Path(out) if out else Path("runs") / f"{stem}_{endpoint}"
     run_folder.check_out(out, overwrite)
     n_jobs = n_jobs or cpu_count()
-    plan = evaluating.make_plan(
+    plan = make_plan(
         cohort,
         endpoint,
         feature_sets,
@@ -99,11 +100,11 @@ def run(
     )
     config_hash = _hash(cohort, plan, n_resamples)
     n_pairs = len(plan.analysis.feature_sets) * len(plan.models)
-    total = n_pairs * (2 * len(evaluating.fold_numbers(plan.folds)) + 1) + probes.count_fits(plan)
+    total = n_pairs * (2 * len(fold_numbers(plan.folds)) + 1) + probes.count_fits(plan)
     tick = _Ticker(progress, total + 1)
     with run_folder.partial_folder(out, config_hash, total) as partial:
         kept = {"n_jobs": n_jobs, "store": partial / run_folder.TASKS, "progress": tick}
-        evaluation = evaluating.evaluate_plan(plan, n_resamples=n_resamples, **kept)
+        evaluation = evaluate_plan(plan, n_resamples=n_resamples, **kept)
         shap, shap_blocks = explain(evaluation, **kept)
         facts = final_models.model_facts(config_hash)
         final_trials = final_models.fit_final_models(plan, partial / "models", facts, **kept)

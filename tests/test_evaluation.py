@@ -8,7 +8,8 @@ import pytest
 
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import DataError
-from tabular_trainers.evaluation import evaluate, evaluate_plan, fold_numbers, make_plan
+from tabular_trainers.evaluation import evaluate, evaluate_plan
+from tabular_trainers.evaluation_plan import fold_numbers, make_plan
 
 SETTINGS = {"models": ("cox", "rsf"), "folds": 3, "n_trials": 2}
 RESAMPLES = {"n_resamples": 20}

@@ -9,7 +9,7 @@ import pytest
 
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import SchemaError
-from tabular_trainers.evaluation import make_plan
+from tabular_trainers.evaluation_plan import make_plan
 from tabular_trainers.final_models import fit_final_models, model_facts, predict
 from tabular_trainers.models import MODELS, predict_risk, predict_survival
 from tabular_trainers.models.storage import load_model

@@ -24,6 +24,7 @@ LAYERS = (
     ("plots*",),
     ("probes",),
     ("evaluation", "explanation", "comparison"),
+    ("evaluation_plan",),
     ("description",),
     ("tuning",),
     ("models*",),
