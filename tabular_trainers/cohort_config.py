@@ -78,7 +78,7 @@ class BlockOptions(_Options):
     exclude: list[str] = []
     categorical: list[str] = []
     pool: Literal["mean", "max", "first"] | None = None
-    reduce: dict[Literal["pca"], Annotated[int, Field(ge=1)]] | None = None
+    reduce: dict[Literal["pca"], Annotated[int, Field(ge=0)]] | None = None
 
     @field_validator("reduce")
     @classmethod

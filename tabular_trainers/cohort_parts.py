@@ -19,7 +19,7 @@ class Block:
     categorical : tuple of str
         Columns that hold labels.
     reduce : dict or None
-        ``{"pca": k}``: reduce to k components inside each training part.
+        ``{"pca": k}``: reduce to k components inside each training part; 0: leave it as it is.
     pool : str or None
         How several rows of a patient became one: mean, max, first.
     n_rows : int

@@ -239,7 +239,7 @@ def block_facts(run):
     )
     for name, block in blocks.items():
         reduction = block.get("reduce") or {}
-        told = ", ".join(f"{k.upper()} to {v} components" for k, v in reduction.items())
+        told = ", ".join(f"{k.upper()} to {v} components" for k, v in reduction.items() if v)
         if block.get("default_components"):
             told = f"PCA to {block['default_components']} components (default of a wide block)"
         pool = block.get("pool")

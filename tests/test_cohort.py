@@ -391,6 +391,11 @@ def test_write_read_round_trip(tmp_path_factory, seed, n, kind, n_sites, missing
         assert ours.site.tolist() == theirs.site.tolist()
 
 
+def test_a_wide_block_may_be_kept_as_it_is(load):
+    reduced = TOML.replace("[blocks.genomics]", "[blocks.genomics]\nreduce = { pca = 0 }")
+    assert load(reduced).blocks["genomics"].reduce == {"pca": 0}
+
+
 def test_a_folder_given_by_a_relative_path(tmp_path, monkeypatch):
     """The block has no table of its own, so the clinical one is found a second time."""
     (tmp_path / "tables").mkdir()
