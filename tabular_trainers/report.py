@@ -121,7 +121,7 @@ def page(tables, run, figures):
         intervals=report_methods.INTERVALS,
         follow_up=report_methods.follow_up(run) if words.is_survival(run) else None,
         log_rank=report_text.log_rank(run),
-        probes=report_text.probes(tables, run),
+        probes=report_text.probes(tables),
         methods=methods,
         references=references,
         captions=report_text.captions(tables, run),

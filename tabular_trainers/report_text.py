@@ -110,7 +110,7 @@ PROBES = {
 }
 
 
-def probes(tables, run):
+def probes(tables):
     """Return the probes in words: question, explanation, one line a subject, and how to read it."""
     rows = tables.get("probes")
     told = []

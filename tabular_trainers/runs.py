@@ -109,7 +109,7 @@ def run(
         facts = final_models.model_facts(config_hash)
         final_trials = final_models.fit_final_models(plan, partial / "models", facts, **kept)
         probed = probes.probe(evaluation, **kept)
-        tables = _tables(cohort, evaluation, shap, shap_blocks, final_trials, probed)
+        tables = _tables(evaluation, shap, shap_blocks, final_trials, probed)
         facts = collect_facts(cohort, evaluation, tables, config_hash)
         facts["timings"] = {"seconds": round(time.perf_counter() - started, 1), "jobs": n_jobs}
         _write(partial, tables, facts)
@@ -156,7 +156,7 @@ def _hash(cohort, plan, n_resamples):
     return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
 
 
-def _tables(cohort, evaluation, shap, shap_blocks, final_trials, probed):
+def _tables(evaluation, shap, shap_blocks, final_trials, probed):
     from tabular_trainers import description
     from tabular_trainers.comparison import compare
 

@@ -226,7 +226,7 @@ def _survival_measures(scale, part, curve, horizons):
         )
         found["auc", at] = _from_sums(*sums)
     if curve is not None:
-        found |= _curve_measures(scale, curve, horizons, codes, n_strata)
+        found |= _curve_measures(scale, curve, horizons, codes)
     return found
 
 
@@ -240,7 +240,7 @@ def _timed(horizons, with_curve):
         yield "calibration_slope", horizons
 
 
-def _curve_measures(scale, curve, horizons, codes, n_strata):
+def _curve_measures(scale, curve, horizons, codes):
     times, matrix = curve
     y, weights = scale.y, scale.weights
     matrix = survival_matrix(matrix, len(y), times)
