@@ -9,7 +9,7 @@ _LOCK = threading.Lock()
 _said = False
 
 
-def compile_kernel(*signatures):
+def compile_kernel(*signatures, fastmath=False):
     """Decorate a kernel: it is compiled for exactly these signatures on its first call.
 
     Compiling on the first call keeps numba off the path of every import; fixed signatures keep the
@@ -21,6 +21,9 @@ def compile_kernel(*signatures):
     *signatures : str
         Numba signatures such as ``"float64(float64[::1], int64)"``. Other argument types are a
         ``TypeError``, so callers convert first.
+    fastmath : bool or set of str
+        LLVM's liberties, such as ``{"reassoc", "contract"}`` for sums in the order of the vector
+        registers; never ``nnan`` or ``ninf`` where a value may be missing or infinite.
 
     Returns
     -------
@@ -36,7 +39,7 @@ def compile_kernel(*signatures):
             if not compiled:
                 with _LOCK:
                     if not compiled:
-                        compiled.append(_compile(function, signatures))
+                        compiled.append(_compile(function, signatures, fastmath))
             return compiled[0](*arguments)
 
         return kernel
@@ -44,10 +47,10 @@ def compile_kernel(*signatures):
     return decorate
 
 
-def _compile(function, signatures):
+def _compile(function, signatures, fastmath):
     import numba
 
-    options = {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
         return numba.njit(list(signatures), cache=True, **options)(function)
     except (RuntimeError, OSError) as error:

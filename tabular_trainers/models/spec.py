@@ -63,6 +63,9 @@ class ModelSpec:
         Name of the explained quantity when it is not the risk itself.
     explained : callable or None
         ``explained(fitted, X)`` gives that quantity, (n,), a monotone function of the risk.
+    prepare : callable or None
+        ``prepare(X, n_jobs)`` gives what ``fit`` accepts in place of the matrix: made once for an
+        inner fold and shared by its trials.
     self_tuning : str or None
         How a model without a space chooses for itself, for the methods paragraph.
     """
@@ -83,6 +86,7 @@ class ModelSpec:
     intercept: Callable | None = None
     shap_scale: str | None = None
     explained: Callable | None = None
+    prepare: Callable | None = None
     self_tuning: str | None = None
 
 
