@@ -1,0 +1,412 @@
+"""Elastic-net Cox regression along a path of penalties, by Newton steps and coordinate descent.
+
+The work is arranged so that the whole matrix is read seldom. Penalties are taken in blocks. At the
+start of a block a working set of columns is chosen, and the exact Hessian of the log partial
+likelihood is made for these columns only; each penalty of the block is then solved within the
+working set, by coordinate descent on the quadratic model, which costs nothing that grows with the
+number of patients. One product of the matrix with the residuals of all penalties of the block shows
+afterwards which penalties are solved for all columns; the first that is not starts the next block.
+"""
+
+import numpy as np
+
+from tabular_trainers.errors import DataError
+from tabular_trainers.kernels import compile_kernel
+from tabular_trainers.models.risk_sets import Path
+
+BLOCK = 8  # penalties a block: a product with 8 residuals costs as much as two products with one
+SLOPE = 0.1  # of a gradient by the penalty, as expected when a working set is chosen
+MAX_SWEEPS = 1000
+MAX_HALVINGS = 30
+NOISE = 1e-12  # gradients below this share of an event are rounding
+
+
+class ScaledColumns:
+    """The columns of a matrix as contiguous rows with mean 0 and standard deviation 1.
+
+    Made once, it serves any number of paths on the same patients, such as those of inner folds
+    (patients of another fold have weight 0). Float32 stays float32, anything else is float64.
+
+    Parameters
+    ----------
+    X : array of shape (n, p)
+
+    Attributes
+    ----------
+    rows : array of shape (p, n)
+        A constant column is a row of zeros.
+    scale : array of shape (p,)
+        Standard deviations, 1 for a constant column.
+
+    Raises
+    ------
+    DataError
+        When a value is missing or infinite.
+    """
+
+    def __init__(self, X):
+        X = np.asarray(X)
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        self.rows = np.array(X.T, dtype=dtype, order="C")  # always a copy: scaled in place
+        self.scale = np.empty(len(self.rows))
+        _standardise(self.rows, self.scale)
+        bad = int((~np.isfinite(self.scale)).sum())
+        if bad:
+            raise DataError(
+                f"X: {bad} of {len(self.rows)} columns hold missing or infinite values."
+            )
+
+
+def elastic_net_path(
+    X,
+    risk_sets,
+    penalties,
+    l1_ratio,
+    penalty_factor=None,
+    start=None,
+    max_iter=100,
+    tolerance=1e-4,
+):
+    """Fit Cox regressions for a sequence of penalties.
+
+    Minimises ``-log partial likelihood / total weight + penalty * sum_j penalty_factor_j *
+    (l1_ratio |b_j| + (1 - l1_ratio) / 2 b_j^2)`` for the columns as given. A warm start makes each
+    penalty cheap after a slightly larger one, so penalties should decrease.
+
+    Parameters
+    ----------
+    X : array of shape (n, p) or ScaledColumns
+        Without missing values. Float32 halves time and memory; its rounding allows a ``tolerance``
+        down to about 1e-6.
+    risk_sets : RiskSets
+        Of the n patients.
+    penalties : array of shape (k,)
+    l1_ratio : float
+        Share of the lasso, above 0 and at most 1; without any lasso see ``newton.ridge_path``.
+    penalty_factor : array of shape (p,), optional
+        At least 0; 0 leaves a column unpenalised. Used as it is, not rescaled to mean 1.
+    start : array of shape (p, k), optional
+        Coefficients of a similar problem at the same penalties: where they are not zero, columns
+        are looked at from the start, which saves second attempts.
+    max_iter : int
+        Newton steps a penalty.
+    tolerance : float
+        Largest KKT residual that counts as solved, for the columns as given and for scaled ones.
+
+    Returns
+    -------
+    Path
+        Where the outcome says nothing about any column, such as when all other patients leave
+        before the first event, all coefficients are zero (and ``largest_penalty`` is 0).
+
+    Raises
+    ------
+    DataError
+        When ``X`` has missing values, or a parameter is out of its range.
+
+    References
+    ----------
+    Simon, N. et al. (2011). Regularization paths for Cox's proportional hazards model via
+    coordinate descent. Journal of Statistical Software 39(5).
+    Tibshirani, R. et al. (2012). Strong rules for discarding predictors in lasso-type problems.
+    Journal of the Royal Statistical Society B 74(2).
+    """
+    problem = _Problem(X, risk_sets, l1_ratio, penalty_factor, max_iter, tolerance)
+    penalties = np.asarray(penalties, dtype=np.float64)
+    if not (np.isfinite(penalties) & (penalties >= 0)).all():
+        raise DataError("penalties: expected finite values of at least 0.")
+    p, k = len(problem.l1), len(penalties)
+    coef, converged, kkt = np.zeros((p, k)), np.ones(k, dtype=bool), np.zeros(k)
+    if not problem.informative:
+        return Path(coef, converged, kkt)
+    current, gradient = problem.null_model()
+    reached, done = problem.largest_penalty(gradient), 0
+    while done < k:
+        block = penalties[done : done + BLOCK]
+        expected = min(block) - SLOPE * (reached - min(block))
+        index = (current != 0) | (np.abs(gradient) >= expected * problem.l1)
+        if start is not None:
+            index |= (start[:, done : done + BLOCK] != 0).any(axis=1)
+        working = _WorkingSet(problem, np.flatnonzero(index), current)
+        solutions = [working.solve(penalty) for penalty in block]
+        gradients = problem.gradients(np.stack([point.residual for point in solutions], axis=1))
+        for i, (penalty, point) in enumerate(zip(block, solutions, strict=True)):
+            current = np.zeros(p)
+            current[working.index] = point.coef
+            gradient = gradients[:, i]
+            distance = problem.distance(gradient, current, penalty)
+            if ((distance * problem.importance)[~index] > tolerance).any():
+                break  # to be solved again with the columns that matter after all
+            kkt[done] = (distance * problem.scale).max() / problem.largest_gradient
+            converged[done] = point.distance <= tolerance
+            coef[:, done] = current / problem.scale
+            reached = penalty
+            done += 1
+    return Path(coef, converged, kkt)
+
+
+def largest_penalty(X, risk_sets, l1_ratio, penalty_factor=None):
+    """Find the smallest penalty that leaves the coefficients of all penalised columns at zero.
+
+    Parameters
+    ----------
+    X : array of shape (n, p) or ScaledColumns
+    risk_sets : RiskSets
+    l1_ratio : float
+        Above 0 and at most 1.
+    penalty_factor : array of shape (p,), optional
+        Columns with factor 0 are in the model at any penalty.
+
+    Returns
+    -------
+    float
+        0 when no column is penalised, or the outcome says nothing about any.
+    """
+    problem = _Problem(X, risk_sets, l1_ratio, penalty_factor)
+    if not problem.informative:
+        return 0.0
+    return problem.largest_penalty(problem.null_model()[1])
+
+
+def kkt_residual(X, risk_sets, coef, penalty, l1_ratio, penalty_factor=None):
+    """Measure how far coefficients are from the optimum, in float64 throughout.
+
+    Parameters
+    ----------
+    X : array of shape (n, p)
+    risk_sets : RiskSets
+    coef : array of shape (p,)
+    penalty, l1_ratio : float
+    penalty_factor : array of shape (p,), optional
+
+    Returns
+    -------
+    float
+        Largest distance of a gradient to its subdifferential over the largest gradient of the null
+        model, in which all coefficients are zero.
+    """
+    factor = np.ones(X.shape[1]) if penalty_factor is None else np.asarray(penalty_factor, float)
+    eta = np.zeros(len(X))
+    parts = [slice(at, at + 256) for at in range(0, X.shape[1], 256)]  # spares a copy of X
+    for part in parts:
+        eta += X[:, part].astype(np.float64) @ coef[part]
+    ends = np.stack([risk_sets.at(eta).residual(), risk_sets.at(np.zeros(len(X))).residual()])
+    gradients = np.hstack([ends @ X[:, part].astype(np.float64) for part in parts])
+    gradient, null = gradients / risk_sets.total_weight
+    l1, l2 = penalty * l1_ratio * factor, penalty * (1 - l1_ratio) * factor
+    largest = np.abs(null).max()
+    return float(_distance(gradient, coef, l1, l2).max() / largest) if largest > 0 else 0.0
+
+
+def _distance(gradient, coef, l1, l2):
+    """Distance of each gradient of the log likelihood to the penalty's subdifferential."""
+    rest = gradient - l2 * coef
+    return np.where(coef != 0, np.abs(rest - l1 * np.sign(coef)), np.maximum(np.abs(rest) - l1, 0))
+
+
+class _Problem:
+    """What stays the same along the path; everything is in the units of the scaled columns."""
+
+    def __init__(self, X, risk_sets, l1_ratio, penalty_factor, max_iter=100, tolerance=1e-4):
+        if not 0 < l1_ratio <= 1:
+            raise DataError(f"l1_ratio: expected above 0 and at most 1, got {l1_ratio!r}.")
+        columns = X if isinstance(X, ScaledColumns) else ScaledColumns(X)
+        self.rows, self.scale = columns.rows, columns.scale
+        p = len(self.scale)
+        factor = np.ones(p) if penalty_factor is None else np.asarray(penalty_factor, np.float64)
+        if factor.shape != (p,) or not (np.isfinite(factor) & (factor >= 0)).all():
+            raise DataError(f"penalty_factor: expected {p} finite values of at least 0.")
+        self.risk_sets, self.max_iter, self.tolerance = risk_sets, max_iter, tolerance
+        with np.errstate(over="ignore"):  # a tiny scale: the column cannot enter
+            self.l1 = np.minimum(l1_ratio * factor / self.scale, 1e150)
+            self.l2 = np.minimum((1 - l1_ratio) * factor / self.scale / self.scale, 1e150)
+        null = np.abs(self.gradients(risk_sets.at(np.zeros(self.rows.shape[1])).residual()))
+        self.informative = bool(null.size and null.max() > NOISE)
+        if self.informative:
+            self.largest_gradient = (null * self.scale).max()
+            # Solved means: for the columns as given, and for each column on its own scale.
+            self.importance = np.maximum(self.scale / self.largest_gradient, 1 / null.max())
+
+    def gradients(self, residual):
+        """Gradient of the mean log likelihood for residuals of shape (n,) or (n, k)."""
+        product = self.rows @ residual.astype(self.rows.dtype)
+        return product.astype(np.float64) / self.risk_sets.total_weight
+
+    def distance(self, gradient, coef, penalty):
+        return _distance(gradient, coef, penalty * self.l1, penalty * self.l2)
+
+    def null_model(self):
+        """Coefficients with only the unpenalised columns, and the gradient of all columns."""
+        coef = np.zeros(len(self.l1))
+        working = _WorkingSet(self, np.flatnonzero(self.l1 == 0), coef)
+        point = working.solve(0.0)
+        coef[working.index] = point.coef
+        return coef, self.gradients(point.residual)
+
+    def largest_penalty(self, gradient):
+        penalised = self.l1 > 0
+        return float((np.abs(gradient[penalised]) / self.l1[penalised]).max(initial=0.0))
+
+
+class _Point:
+    """Coefficients of a working set, and the likelihood there."""
+
+    def __init__(self, working, coef, eta):
+        problem = working.problem
+        self.coef, self.eta = coef, eta
+        local = problem.risk_sets.at(eta)
+        self.mean_log_likelihood = local.log_likelihood / problem.risk_sets.total_weight
+        self.residual = local.residual()
+        product = working.rows @ self.residual.astype(working.rows.dtype)
+        self.gradient = product.astype(np.float64) / problem.risk_sets.total_weight
+        self.distance = np.inf  # largest distance to the optimum, once a penalty is known
+
+
+class _WorkingSet:
+    """The columns that a block of penalties is solved for."""
+
+    def __init__(self, problem, index, coef):
+        self.problem, self.index = problem, index
+        self.rows = problem.rows[index]
+        self.l1, self.l2 = problem.l1[index], problem.l2[index]
+        self.importance = problem.importance[index]
+        self.point = _Point(self, coef[index], self._eta(coef[index]))
+        self._make_hessian()
+
+    def solve(self, penalty):
+        """Move to the optimum of one penalty, and give it."""
+        l1, l2, tolerance = penalty * self.l1, penalty * self.l2, self.problem.tolerance
+        distance = self._measure(l1, l2)
+        for _ in range(self.problem.max_iter):
+            if distance <= tolerance:
+                break
+            coef = self.point.coef.copy()
+            enough = max(0.3 * tolerance, 0.1 * distance)
+            _descend(
+                self.hessian,
+                self.point.gradient.copy(),
+                coef,
+                l1,
+                l2,
+                self.importance,
+                enough,
+                MAX_SWEEPS,
+            )
+            if not self._step(coef, l1, l2) and self.fresh:
+                break
+            before, distance = distance, self._measure(l1, l2)
+            if distance > max(tolerance, 0.5 * before) and not self.fresh:
+                self._make_hessian()
+        self.point.distance = distance
+        return self.point
+
+    def _measure(self, l1, l2):
+        distance = _distance(self.point.gradient, self.point.coef, l1, l2)
+        return float((distance * self.importance).max(initial=0.0))
+
+    def _eta(self, coef):
+        return (coef.astype(self.rows.dtype) @ self.rows).astype(np.float64)
+
+    def _make_hessian(self):
+        total = self.problem.risk_sets.total_weight
+        self.hessian = self.problem.risk_sets.hessian(self.rows.T, self.point.eta) / total
+        diagonal = np.einsum("ii->i", self.hessian)
+        # Rounding must not make it indefinite where columns are copies of each other.
+        diagonal += 10 * np.finfo(self.rows.dtype).eps * diagonal.max(initial=0.0)
+        self.fresh = True
+
+    def _step(self, coef, l1, l2):
+        """Go towards ``coef`` as far as the objective decreases; False where it does not."""
+        old = self.point
+        direction, eta = coef - old.coef, self._eta(coef)
+        target, length = self._objective(old, l1, l2), 1.0
+        # Rounding of the log hazards makes the objective uncertain by so much.
+        target += 10 * np.finfo(self.rows.dtype).eps * abs(old.mean_log_likelihood)
+        for _ in range(MAX_HALVINGS):
+            if length == 1.0:
+                new = _Point(self, coef, eta)
+            else:
+                new = _Point(
+                    self, old.coef + length * direction, old.eta + length * (eta - old.eta)
+                )
+            if self._objective(new, l1, l2) <= target:
+                self.point, self.fresh = new, False
+                return True
+            length /= 2
+        return False
+
+    def _objective(self, point, l1, l2):
+        return -point.mean_log_likelihood + (l1 @ np.abs(point.coef) + l2 @ point.coef**2 / 2)
+
+
+@compile_kernel(
+    "void(float32[:,::1], float64[::1])",
+    "void(float64[:,::1], float64[::1])",
+    fastmath={"reassoc", "contract"},
+)
+def _standardise(rows, scale):
+    """Subtract the mean of each row and divide by its standard deviation, in place."""
+    n = rows.shape[1]
+    for j in range(rows.shape[0]):
+        row = rows[j]
+        origin = np.float64(row[0])  # a constant column becomes exact zeros
+        total = 0.0
+        for i in range(n):
+            total += np.float64(row[i]) - origin
+        centre = origin + total / n
+        largest = 0.0
+        for i in range(n):
+            largest = max(largest, abs(np.float64(row[i]) - centre))
+        if total == 0.0 and largest == 0.0:
+            scale[j] = 1.0
+            row[:] = 0
+            continue
+        square = 0.0
+        for i in range(n):
+            part = (np.float64(row[i]) - centre) / largest  # squares of 1e200 would overflow
+            square += part * part
+        scale[j] = largest * np.sqrt(square / n)
+        for i in range(n):
+            row[i] = (np.float64(row[i]) - centre) / scale[j]
+
+
+@compile_kernel(
+    "int64(float64[:,::1], float64[::1], float64[::1], float64[::1], float64[::1], float64[::1],"
+    " float64, int64)",
+    fastmath={"reassoc", "contract"},
+)
+def _descend(hessian, gradient, coef, l1, l2, importance, enough, max_sweeps):
+    """Minimise the quadratic model with the penalty over ``coef``, in place.
+
+    Sweeps over all columns alternate with sweeps over those that are not zero until these rest.
+    ``gradient`` follows ``coef``. Gives the number of sweeps.
+    """
+    p = coef.size
+    every = True
+    for sweep in range(max_sweeps):
+        worst = 0.0
+        for j in range(p):
+            old, curvature = coef[j], hessian[j, j]
+            if not every and old == 0.0:
+                continue
+            if curvature + l2[j] <= 0.0:
+                continue
+            pull = gradient[j] + curvature * old
+            new = 0.0
+            if pull > l1[j]:
+                new = (pull - l1[j]) / (curvature + l2[j])
+            elif pull < -l1[j]:
+                new = (pull + l1[j]) / (curvature + l2[j])
+            if new != old:
+                change = new - old
+                coef[j] = new
+                for i in range(p):
+                    gradient[i] -= change * hessian[j, i]
+                worst = max(worst, abs(change) * (curvature + l2[j]) * importance[j])
+        if worst <= enough:
+            if every:
+                return sweep + 1
+            every = True
+        else:
+            every = False
+    return max_sweeps
