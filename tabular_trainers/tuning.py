@@ -54,7 +54,9 @@ def tune(
     """Try sets of hyper-parameters on inner folds, and fit the best on all patients.
 
     The first trial is the model's defaults; the others are drawn by Optuna's TPE sampler from the
-    model's space. A model without a space chooses for itself and gives one trial.
+    model's space. A model without a space chooses for itself and gives one trial. A model with the
+    method ``fit_folds`` chooses the rest of its parameters, such as the number of rounds, on the
+    inner folds of each trial.
 
     Parameters
     ----------
@@ -93,30 +95,44 @@ def tune(
         parameters, value = pipeline[-1].chosen_parameters_, pipeline[-1].inner_value_
         return Tuned(parameters, value, _table([parameters], [value], 0), pipeline)
 
-    inner = _inner_matrices(make_model(name, task, **common)[0], X, y, site, seed)
+    inner = _inner_matrices(make_model(name, task, **common)[0], spec, X, y, site, seed, n_jobs)
 
     def score(parameters):
-        values = []
-        for train_matrix, test_matrix, y_train, y_test, groups in inner:
-            model = spec.build(**parameters, random_state=seed, n_jobs=n_jobs, score_only=True)
-            model.fit(train_matrix, y_train, groups=groups)
-            values.append(_SCORES[task](y_test, spec.risk(model, test_matrix)))
-        return float(np.mean(values))
+        model = spec.build(**parameters, random_state=seed, n_jobs=n_jobs, score_only=True)
+        risks, chosen = _held_out_risks(model, spec, inner)
+        values = [_SCORES[task](fold[3], risk) for fold, risk in zip(inner, risks, strict=True)]
+        return {**parameters, **chosen}, float(np.mean(values))
 
     tried, values = _search(spec, facts, score, n_trials, seed, seconds)
     best = int(np.argmax(values))
     return Tuned(tried[best], values[best], _table(tried, values, best), fitted(tried[best]))
 
 
-def _inner_matrices(preprocess, X, y, site, seed):
-    """Preprocess each inner fold once; trials differ in the model only."""
+def _inner_matrices(preprocess, spec, X, y, site, seed, n_jobs):
+    """Preprocess and prepare each inner fold once; trials differ in the model only."""
     folds = []
     for train, test in inner_folds(y, site, n_splits=INNER_SPLITS, seed=seed):
         learned = clone(preprocess).fit(X.iloc[train])
-        matrices = (learned.transform(X.iloc[rows]) for rows in (train, test))
+        train_matrix, test_matrix = (learned.transform(X.iloc[rows]) for rows in (train, test))
+        if spec.prepare is not None:
+            train_matrix = spec.prepare(train_matrix, n_jobs)
         groups = None if site is None else site[train]
-        folds.append((*matrices, y[train], y[test], groups))
+        folds.append((train_matrix, test_matrix, y[train], y[test], groups))
     return folds
+
+
+def _held_out_risks(model, spec, inner):
+    """Fit a model on each inner fold; return the risks held out and the parameters it chose.
+
+    A model with ``fit_folds`` sees all folds at once and chooses, say, its number of rounds.
+    """
+    if hasattr(model, "fit_folds"):
+        return model.fit_folds(inner)
+    risks = []
+    for train_matrix, test_matrix, y_train, _, groups in inner:
+        model.fit(train_matrix, y_train, groups=groups)
+        risks.append(spec.risk(model, test_matrix))
+    return risks, {}
 
 
 def _search(spec, facts, score, n_trials, seed, seconds):
@@ -135,8 +151,7 @@ def _search(spec, facts, score, n_trials, seed, seconds):
         if tried and seconds is not None and time.monotonic() - started > seconds:
             break
         trial = study.ask()
-        parameters = spec.space(trial, facts)
-        value = score(parameters)
+        parameters, value = score(spec.space(trial, facts))
         study.tell(trial, value)
         tried.append(parameters)
         values.append(value)

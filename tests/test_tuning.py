@@ -1,5 +1,6 @@
 """Tuning: repeatable, inside the training part, and the chosen fit is the one that is returned."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -55,7 +56,8 @@ def test_same_seed_same_trials(name):
     assert not first.equals(other)
     defaults = MODELS["survival"][name].build().get_params()
     tried = json.loads(first["parameters"][0])
-    assert tried == {key: defaults[key] for key in tried}
+    chosen = {key for key, value in defaults.items() if value is None}  # by the model itself
+    assert tried == {key: tried[key] if key in chosen else defaults[key] for key in tried}
     assert first["parameters"].nunique() > 3
 
 
@@ -85,3 +87,41 @@ def test_seconds_end_the_search():
     X, y, _ = drawn()
     tuned = tune("rsf", "survival", X, y["survival"], n_trials=50, seconds=0.0)
     assert len(tuned.trials) == 1
+
+
+def test_the_rounds_of_a_booster_are_no_trial_but_are_recorded():
+    X, y, site = drawn()
+    tuned = tune("xgb", "survival", X, y["survival"], site, n_trials=4, seed=3)
+    spec = MODELS["survival"]["xgb"]
+    assert "n_trees" not in spec.space(tuning._Probe(), None)
+    rounds = [json.loads(parameters)["n_trees"] for parameters in tuned.trials["parameters"]]
+    assert len(set(rounds)) > 1
+    assert tuned.pipeline[-1].n_trees == tuned.parameters["n_trees"]
+    values = []
+    for train, test in tuning.inner_folds(y["survival"], site, n_splits=3, seed=3):
+        model = make_model("xgb", "survival", parameters=tuned.parameters, random_state=3)
+        model.fit(X.iloc[train], y["survival"][train])
+        risk = predict_risk(model, spec, X.iloc[test])
+        values.append(tuning.harrell_c(y["survival"][test], risk))
+    assert tuned.value == pytest.approx(np.mean(values), rel=1e-12)
+
+
+@pytest.mark.parametrize(("task", "name"), ROWS)
+def test_an_inner_fold_is_prepared_once(task, name, monkeypatch):
+    spec = MODELS[task][name]
+    if spec.prepare is None:
+        return
+    X, y, site = drawn()
+    prepared = []
+
+    def counted(matrix, n_jobs):
+        prepared.append(matrix.shape)
+        return spec.prepare(matrix, n_jobs)
+
+    row = dataclasses.replace(spec, prepare=counted)
+    monkeypatch.setitem(MODELS[task], name, row)
+    tuned = tune(name, task, X, y[task], site, n_trials=3, seed=2)
+    monkeypatch.setitem(MODELS[task], name, dataclasses.replace(spec, prepare=None))
+    plain = tune(name, task, X, y[task], site, n_trials=3, seed=2)
+    assert len(prepared) == tuning.INNER_SPLITS
+    pd.testing.assert_frame_equal(tuned.trials, plain.trials)
