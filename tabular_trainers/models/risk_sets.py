@@ -9,6 +9,7 @@ from tabular_trainers.kernels import compile_kernel
 from tabular_trainers.outcome import finite_vector, strata_codes, survival_arrays
 
 TIES = ("breslow", "efron")
+BLOCK = 4096  # rows weighted at a time, so that the matrix is never copied whole
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class RiskSets:
         Distinct event times, a stratum after the other.
     stratum : array of shape (n_times,)
         Number of the stratum of each, in the order of ``np.unique(strata)``.
+    dead : array of shape (n_events,)
+        Positions in ``y`` of the patients whose event counts.
+    dead_time : array of shape (n_events,)
+        Positions in ``times`` of their events.
 
     Raises
     ------
@@ -118,10 +123,10 @@ class RiskSets:
         self._node, self._member = self._node[order], self._member[order]
         self._begin = np.searchsorted(self._node, np.arange(len(self._parent) + 1))
 
-        self._dead = np.flatnonzero(event)
-        self._dead_time = last[self._dead] - 1
-        self._deaths = np.bincount(self._dead_time, minlength=n_times)
-        self._dead_weight = self._sum_dead(weight[self._dead])
+        self.dead = np.flatnonzero(event)
+        self.dead_time = last[self.dead] - 1
+        self._deaths = np.bincount(self.dead_time, minlength=n_times)
+        self._dead_weight = self._sum_dead(weight[self.dead])
 
     @property
     def n_times(self):
@@ -157,7 +162,7 @@ class RiskSets:
         return LocalLikelihood(self, eta).baseline()
 
     def _sum_dead(self, values):
-        sums = np.bincount(self._dead_time, weights=values, minlength=self.n_times)
+        sums = np.bincount(self.dead_time, weights=values, minlength=self.n_times)
         return sums.astype(np.float64, copy=False)  # integers where there is no event
 
 
@@ -180,11 +185,11 @@ class LocalLikelihood:
             self.step = np.where(sets._parent >= 0, np.exp(above - self.level), 0.0)
             relative = np.exp(eta[sets._member] - self.level[sets._node])
             self.share = sets.weight[sets._member] * relative
-            dead_eta = eta[sets._dead] - self.level[sets._dead_time]
-            self.dead_share = sets.weight[sets._dead] * np.exp(dead_eta)
+            dead_eta = eta[sets.dead] - self.level[sets.dead_time]
+            self.dead_share = sets.weight[sets.dead] * np.exp(dead_eta)
         total = self._at_risk(np.ones(len(eta)))
         self.table = np.empty((5, sets.n_times))
-        self.log_likelihood = float(sets.weight[sets._dead] @ dead_eta) - _tie_sums(
+        self.log_likelihood = float(sets.weight[sets.dead] @ dead_eta) - _tie_sums(
             total,
             sets._sum_dead(self.dead_share),
             sets._dead_weight,
@@ -197,7 +202,7 @@ class LocalLikelihood:
     def residual(self):
         """Give the gradient: weighted event minus expected events, of shape (n,)."""
         out = -self._expected()
-        out[self.sets._dead] += self.sets.weight[self.sets._dead]
+        out[self.sets.dead] += self.sets.weight[self.sets.dead]
         return out
 
     def curvature(self):
@@ -205,8 +210,8 @@ class LocalLikelihood:
         _, _, a, b, c = self.table
         square = self._over_times(a, self.share**2, self.step**2)
         if self.sets.efron:
-            k = self.sets._dead_time
-            square[self.sets._dead] += self.dead_share**2 * (c[k] - 2 * b[k])
+            k = self.sets.dead_time
+            square[self.sets.dead] += self.dead_share**2 * (c[k] - 2 * b[k])
         return np.maximum(self._expected() - square, 0.0)
 
     def product(self, u):
@@ -216,7 +221,7 @@ class LocalLikelihood:
         mean = self._at_risk(u)
         if not self.sets.efron:
             return self._expected() * u - self._over_times(a * mean, self.share, self.step)
-        dead, k = self.sets._dead, self.sets._dead_time
+        dead, k = self.sets.dead, self.sets.dead_time
         dying = self.sets._sum_dead(self.dead_share * u[dead])
         out = self._expected() * u
         out -= self._over_times(a * mean - b * dying, self.share, self.step)
@@ -224,28 +229,39 @@ class LocalLikelihood:
         return out
 
     def hessian(self, X):
-        """Give minus ``X' (Hessian) X``, of shape (p, p), float64."""
+        """Give minus ``X' (Hessian) X``, of shape (p, p), float64.
+
+        Of a float32 matrix the large products are float32, the means in the risk sets float64.
+        """
         _, _, a, b, c = self.table
-        X = np.ascontiguousarray(X, dtype=np.float64)
+        single = X.dtype == np.float32
+        X = np.ascontiguousarray(X, dtype=np.float32 if single else np.float64)
         sets = self.sets
         mean = np.zeros((len(sets._parent), X.shape[1]))
         _at_risk_columns(X, self.share, sets._member, sets._begin, sets._parent, self.step, mean)
         mean = mean[: sets.n_times]
-        root = np.sqrt(a)  # positive: at least one event a time
-        rows = mean * root[:, None]
-        weighted = X * np.sqrt(np.maximum(self._expected(), 0.0))[:, None]
+        root = np.sqrt(a)[:, None]  # positive: at least one event a time
+        rows = [root * mean]
         if sets.efron:
             tied = np.flatnonzero(sets._deaths > 1)
-            which = np.flatnonzero(sets._deaths[sets._dead_time] > 1)
-            place = np.searchsorted(tied, sets._dead_time[which])
+            which = np.flatnonzero(sets._deaths[sets.dead_time] > 1)
+            place = np.searchsorted(tied, sets.dead_time[which])
             dying = np.zeros((len(tied), X.shape[1]))
-            np.add.at(dying, place, self.dead_share[which, None] * X[sets._dead[which]])
+            np.add.at(dying, place, self.dead_share[which, None] * X[sets.dead[which]])
             # a mm' - b (md' + dm') + c dd' as two squares, by Cholesky
-            slope = (b / root)[tied]
-            rows[tied] -= slope[:, None] * dying
-            rest = np.sqrt(np.maximum(c[tied] - slope**2, 0.0))
-            rows = np.vstack([rows, rest[:, None] * dying])
-        return weighted.T @ weighted - rows.T @ rows
+            slope = b[tied, None] / root[tied]
+            rows[0][tied] -= slope * dying
+            rows.append(np.sqrt(np.maximum(c[tied, None] - slope**2, 0.0)) * dying)
+        weight = np.sqrt(np.maximum(self._expected(), 0.0))[:, None].astype(X.dtype)
+        out = np.zeros((X.shape[1], X.shape[1]))
+        for start in range(0, len(X), BLOCK):
+            block = X[start : start + BLOCK] * weight[start : start + BLOCK]
+            out += block.T @ block
+        for part in rows:
+            for start in range(0, len(part), BLOCK):
+                block = part[start : start + BLOCK].astype(X.dtype, copy=False)
+                out -= block.T @ block
+        return out
 
     def baseline(self):
         """Give the cumulative hazard of ``eta = 0`` at the event times, each stratum from zero."""
@@ -263,7 +279,7 @@ class LocalLikelihood:
         if self._hazard is None:
             inverse, death, _, _, _ = self.table
             out = self._over_times(inverse, self.share, self.step)
-            out[self.sets._dead] -= self.dead_share * death[self.sets._dead_time]
+            out[self.sets.dead] -= self.dead_share * death[self.sets.dead_time]
             self._hazard = out
         return self._hazard
 
@@ -344,7 +360,9 @@ def _at_risk(values, share, member, begin, parent, step, out):
 
 @compile_kernel(
     "void(float64[:,::1], float64[::1], int64[::1], int64[::1], int64[::1], float64[::1],"
-    " float64[:,::1])"
+    " float64[:,::1])",
+    "void(float32[:,::1], float64[::1], int64[::1], int64[::1], int64[::1], float64[::1],"
+    " float64[:,::1])",
 )
 def _at_risk_columns(X, share, member, begin, parent, step, out):
     """Do the same for each column of a matrix."""
