@@ -8,7 +8,7 @@ from tabular_trainers.folds import inner_folds
 from tabular_trainers.models import booster as boosters
 from tabular_trainers.models.booster import MAX_ROUNDS, PATIENCE, STEP, SharedMatrix
 from tabular_trainers.models.boosting import BoostedClassifier, BoostedCox
-from tabular_trainers.models.hazard import partial_log_likelihood
+from tabular_trainers.models.risk_sets import RiskSets
 
 
 def drawn(n, seed, p=10, effect=1.0):
@@ -153,7 +153,8 @@ def test_the_rounds_have_the_highest_likelihood_of_the_patients_held_out():
         engine = alone(model, X[train], y[train], int(looked_at[-1]))
         np.testing.assert_array_equal(risk, margins(engine, X[test], n_rounds))
         stages = np.stack([margins(engine, X[test], int(k)) for k in looked_at], axis=1)
-        likelihood += partial_log_likelihood(y[test], stages.astype(np.float64))
+        sets = RiskSets(y[test])
+        likelihood += [sets.log_likelihood(eta) for eta in stages.T.astype(np.float64)]
     assert looked_at[likelihood.argmax()] == n_rounds
 
 
