@@ -1,43 +1,58 @@
-"""Cox regression with an elastic-net penalty that is chosen inside the training part."""
+"""Cox regression: unpenalised, ridge, elastic net or lasso; chooses the penalty if not given."""
 
 import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from tabular_trainers.errors import DataError
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.metrics import harrell_c
-from tabular_trainers.models.hazard import breslow, partial_log_likelihood, survival_curves
-from tabular_trainers.models.spec import (
-    MAX_BLOCK_COLUMNS,
-    ModelSpec,
-    refuse_entry,
-    refuse_no_events,
+from tabular_trainers.models.coordinate_descent import (
+    ScaledColumns,
+    elastic_net_path,
+    largest_penalty,
 )
+from tabular_trainers.models.hazard import survival_curves
+from tabular_trainers.models.newton import ridge_path
+from tabular_trainers.models.risk_sets import RiskSets
+from tabular_trainers.models.rotation import column_chunks, make_design
+from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec, refuse_no_events
 
 LABEL = "Cox, elastic net"
-TOLERANCE = 1e-9  # optimality within 0.3% of the penalty; the engine's own 1e-7 leaves 4%
+RULES = ("min", "1se")
 
 
 class CoxRegression(BaseEstimator):
-    """Elastic-net Cox regression.
+    """Cox regression with an elastic-net penalty.
 
-    Minimises ``-log partial likelihood / n + penalty * (l1_ratio * |b|_1 + (1 - l1_ratio) / 2 *
-    |b|_2^2)``, ties after Breslow, along a path of decreasing penalties.
+    Minimises ``-log partial likelihood / total weight + penalty * sum_j penalty_factor_j *
+    (l1_ratio |b_j| + (1 - l1_ratio) / 2 b_j^2)`` for the columns as given: nothing is standardised.
 
     Parameters
     ----------
     l1_ratio : float
-        Share of the lasso in the penalty, above 0 and at most 1.
+        Share of the lasso in the penalty: 1 is the lasso, 0 ridge.
     penalty : float or None
-        None: chosen among ``n_penalties`` values by the cross-validated partial likelihood, which
-        uses whole risk sets for every inner fold and so stays stable with few events. (Choosing by
-        inner C moved C both ways, within noise, and left the risks too close or too far apart.)
-        Costs ``n_splits`` more paths.
+        0 is an unpenalised fit. None: chosen among ``n_penalties`` values by the cross-validated
+        partial likelihood, which uses whole risk sets for every inner fold and so stays stable with
+        few events. (Choosing by inner C moved C both ways, within noise, and left the risks too
+        close or too far apart.) Costs ``n_splits`` + 1 paths.
+    ties : {"breslow", "efron"}
+        How tied deaths share their risk set, as R ``survival::coxph``.
+    penalty_factor : array of shape (p,) or None
+        Relative penalties of the columns, at least 0, used as they are; 0 leaves a column
+        unpenalised, such as clinical ones beside a wide embedding. None: 1 each.
     n_penalties : int
         Length of the path.
     n_splits : int
         Inner folds; they keep the groups given to ``fit``.
+    penalty_rule : {"min", "1se"}
+        The penalty of the best cross-validated partial likelihood, or the largest one that is
+        within a standard error over folds of it. Never the first of the path, which has no
+        coefficients and ranks nobody.
+    max_iter : int
+        Newton steps a penalty.
     random_state : int
         Seed of the inner folds.
 
@@ -46,12 +61,18 @@ class CoxRegression(BaseEstimator):
     coef_ : array of shape (p,)
     centre_ : array of shape (p,)
         Column means of the training part; the risk is ``(X - centre_) @ coef_``.
+    penalty_ : float
+    penalties_, coef_path_ : arrays of shape (n_penalties,) and (p, n_penalties), or None
+        The path of all patients, where the penalty was chosen.
     chosen_parameters_ : dict
         Parameters that repeat this fit bit for bit without cross-validation.
     inner_value_ : float or None
         Mean Harrell's C of the chosen penalty over the inner folds.
+    kkt_ : float
+        Largest distance of a gradient to its subdifferential, over the largest gradient without
+        coefficients.
     converged_ : bool
-        False when the end of the path had to be left out.
+        False when the fit ran out of steps, or the likelihood rises towards infinite coefficients.
 
     References
     ----------
@@ -65,123 +86,275 @@ class CoxRegression(BaseEstimator):
         self,
         l1_ratio=0.5,
         penalty=None,
+        ties="breslow",
+        penalty_factor=None,
         n_penalties=50,
         n_splits=5,
-        max_iter=10_000,
+        penalty_rule="min",
+        max_iter=100,
         random_state=0,
     ):
         self.l1_ratio = l1_ratio
         self.penalty = penalty
+        self.ties = ties
+        self.penalty_factor = penalty_factor
         self.n_penalties = n_penalties
         self.n_splits = n_splits
+        self.penalty_rule = penalty_rule
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def fit(self, X, y, groups=None):
-        """Fit the path down to the penalty.
+    def fit(self, X, y, groups=None, strata=None, sample_weight=None):
+        """Fit at the penalty, or choose one first.
 
         Parameters
         ----------
         X : array of shape (n, p)
-            Standardised, without missing values.
-        y : structured array with fields event and time, shape (n,)
+            Without missing values; standardised, unless its columns have one unit. Float32 halves
+            time and memory of wide matrices.
+        y : structured array with fields event, time and perhaps entry, shape (n,)
         groups : array of shape (n,), optional
             Site labels; a site stays in one inner fold.
+        strata : array of shape (n,), optional
+            Each stratum has a baseline hazard of its own.
+        sample_weight : array of shape (n,), optional
+            At least 0.
 
         Raises
         ------
         DataError
-            When nobody had the event, or entry times are given.
+            When nobody had the event, a value is missing, or a parameter is out of its range.
+
+        Warns
+        -----
+        ConvergenceWarning
+            When the fit did not converge.
         """
-        refuse_entry(y, LABEL)
+        X = self._checked(X)
         refuse_no_events(y, LABEL)
-        self.centre_ = X.mean(axis=0)
-        X = X - self.centre_
-        penalties = self._grid(X, y)
-        self.inner_value_ = None
-        if self.penalty is not None:
-            last = float(self.penalty)
-        else:
-            last = self._choose(X, y, groups, penalties)
-        path = np.append(penalties[penalties > last], last)
-        reached = self._path(X, y, path)
-        if reached.shape[1] < len(path):  # but this penalty was asked for
-            alone = self._path(X, y, path[-1:])
-            if alone.shape[1]:
-                reached = np.hstack([np.zeros((X.shape[1], len(path) - 1)), alone])
-        self.converged_ = reached.shape[1] == len(path)
-        self.penalty_ = float(path[reached.shape[1] - 1])
-        self.coef_ = np.ascontiguousarray(reached[:, -1])
-        self.chosen_parameters_ = {"l1_ratio": self.l1_ratio, "penalty": self.penalty_}
-        self.baseline_times_, self.baseline_hazard_ = breslow(y, X @ self.coef_)
+        sets = RiskSets(y, strata, sample_weight, self.ties)
+        if not sets.n_times:
+            raise DataError(f"{LABEL}: all patients with an event have weight 0.")
+        problem = _Problem(X, self.l1_ratio, self.penalty_factor, self.max_iter)
+        penalty, chosen = self.penalty, {}
+        if penalty is None:
+            penalty, chosen = self._choose(problem, sets, y, groups, strata, sample_weight)
+        tolerance = 1e-5 if X.dtype == np.float32 else 1e-7
+        path = problem.path(sets, np.array([penalty], dtype=np.float64), tolerance=tolerance)
+        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        centre = np.average(X, axis=0, weights=weight).astype(np.float64)
+        coef = np.ascontiguousarray(path.coef[:, 0])
+        hazard = sets.baseline(_margin(X, centre, coef))
+        # All at once, so that an interrupted fit leaves no half of a model behind.
+        self.__dict__.update(
+            centre_=centre,
+            coef_=coef,
+            penalty_=float(penalty),
+            penalties_=chosen.get("penalties"),
+            coef_path_=chosen.get("coef"),
+            inner_value_=chosen.get("value"),
+            chosen_parameters_={"l1_ratio": self.l1_ratio, "penalty": float(penalty)},
+            kkt_=float(path.kkt[0]),
+            converged_=bool(path.converged[0]),
+            baseline_times_=sets.times,
+            baseline_hazard_=hazard,
+            baseline_stratum_=sets.stratum,
+            strata_=None if strata is None else np.unique(strata).tolist(),
+        )
+        if not self.converged_:
+            from sklearn.exceptions import ConvergenceWarning
+
+            warnings.warn(
+                f"{LABEL}: not converged at penalty {penalty:.3g} (KKT residual {self.kkt_:.1e}). "
+                "A larger penalty, fewer columns or more max_iter help; without a penalty, "
+                "columns that separate the events have no finite coefficient.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     def predict(self, X):
         """Give the log hazard relative to the training mean, of shape (n,)."""
-        return (X - self.centre_) @ self.coef_
+        return _margin(X, self.centre_, self.coef_)
 
-    def predict_survival(self, X, times):
-        """Give survival probabilities, of shape (n, n_times)."""
-        return survival_curves(self.baseline_times_, self.baseline_hazard_, self.predict(X), times)
+    def predict_survival(self, X, times, strata=None):
+        """Give survival probabilities, of shape (n, n_times).
+
+        Parameters
+        ----------
+        X : array of shape (n, p)
+        times : array of shape (n_times,)
+            In the unit of ``y``.
+        strata : array of shape (n,), optional
+            Needed if the fit had strata.
+
+        Raises
+        ------
+        DataError
+            When strata are missing, unknown, or were not fitted.
+        """
+        margin = self.predict(X)
+        if self.strata_ is None:
+            if strata is not None:
+                raise DataError(f"{LABEL}: strata are given, but the fit had none.")
+            return survival_curves(self.baseline_times_, self.baseline_hazard_, margin, times)
+        if strata is None:
+            raise DataError(f"{LABEL}: the fit had strata; give those of these patients.")
+        strata, known = np.asarray(strata), self.strata_
+        unknown = np.setdiff1d(strata, known).tolist()
+        if unknown:
+            raise DataError(f"{LABEL}: strata {unknown[:10]} were not in the fit.")
+        out = np.empty((len(margin), len(times)))
+        for code, name in enumerate(known):
+            own, rows = self.baseline_stratum_ == code, strata == name
+            baseline = self.baseline_times_[own], self.baseline_hazard_[own]
+            out[rows] = survival_curves(*baseline, margin[rows], times)
+        return out
 
     def shap_values(self, X):
         """Give base and contributions to the log hazard; exact, since the risk is linear."""
         return 0.0, (X - self.centre_) * self.coef_
 
-    def _grid(self, X, y):
-        """Penalties from the smallest that leaves every coefficient at zero downwards."""
-        times, hazard = breslow(y, np.zeros(len(y)))
-        padded = np.concatenate([[0.0], hazard])
-        residual = y["event"] - padded[np.searchsorted(times, y["time"], side="right")]
-        largest = float(np.abs(X.T @ residual).max()) / len(y) / self.l1_ratio
-        # With ten events a column the end is as good as unpenalised; with fewer it is never chosen.
-        lowest = 0.001 if 10 * X.shape[1] <= y["event"].sum() else 0.01
-        return max(largest, 1e-12) * np.geomspace(1.0, lowest, self.n_penalties)
+    def _checked(self, X):
+        if not 0 <= self.l1_ratio <= 1:
+            raise DataError(f"l1_ratio: expected from 0 to 1, got {self.l1_ratio!r}.")
+        if self.penalty is not None and not 0 <= self.penalty < np.inf:
+            raise DataError(f"penalty: expected at least 0, got {self.penalty!r}.")
+        if self.penalty_rule not in RULES:
+            known = ", ".join(RULES)
+            raise DataError(f"penalty_rule: unknown {self.penalty_rule!r}; known: {known}.")
+        X = np.asarray(X)
+        if X.dtype != np.float32:
+            X = X.astype(np.float64, copy=False)
+        bad = int((~np.isfinite(X.sum(axis=0, dtype=np.float64))).sum())
+        if bad:
+            raise DataError(f"{LABEL}: {bad} of {X.shape[1]} columns hold missing values.")
+        factor = self.penalty_factor
+        if factor is not None:
+            factor = np.asarray(factor, dtype=np.float64)
+            if factor.shape != (X.shape[1],) or not (np.isfinite(factor) & (factor >= 0)).all():
+                raise DataError(f"penalty_factor: expected {X.shape[1]} values of at least 0.")
+        return X
 
-    def _path(self, X, y, penalties):
-        """Fit the path; coefficients (p, n_reached).
-
-        The engine ends it early where the likelihood hardly changes any more, and fails as a whole
-        where its weights grow too large: then the path is cut until it does not.
-        """
-        from sklearn.exceptions import ConvergenceWarning
-        from sksurv.linear_model import CoxnetSurvivalAnalysis
-        from sksurv.util import Surv
-
-        outcome = Surv.from_arrays(y["event"].astype(bool), y["time"])
-        reach = len(penalties)
-        while reach:
-            engine = CoxnetSurvivalAnalysis(
-                alphas=penalties[:reach],
-                l1_ratio=self.l1_ratio,
-                max_iter=self.max_iter,
-                tol=TOLERANCE,
+    def _choose(self, problem, sets, y, groups, strata, sample_weight):
+        """Give the penalty, and what was learned on the way."""
+        penalties = problem.grid(sets, self.n_penalties)
+        path = problem.path(sets, penalties)
+        weight = sets.weight
+        truth = y.copy()
+        truth["event"] &= weight > 0
+        values, events, held_out = [], [], []
+        for train, test in inner_folds(
+            truth, groups, n_splits=self.n_splits, seed=self.random_state
+        ):
+            part = np.zeros(len(y))
+            part[train] = weight[train]
+            inner = RiskSets(y, strata, part, self.ties)
+            margin = problem.margins(problem.path(inner, penalties, start=path.coef).coef)
+            values.append(
+                [sets.log_likelihood(eta) - inner.log_likelihood(eta) for eta in margin.T]
             )
+            events.append(weight[test] @ truth["event"][test])
+            held_out.append((test, margin[test]))
+        best = _best_penalty(np.array(values), np.array(events), self.penalty_rule)
+        scores = []
+        for test, margin in held_out:
+            inside = None if strata is None else np.asarray(strata)[test]
+            weights = None if sample_weight is None else weight[test]
             try:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message="all coefficients are zero")
-                    warnings.simplefilter("ignore", ConvergenceWarning)
-                    return engine.fit(X, outcome).coef_
-            except ArithmeticError:
-                reach = reach * 3 // 4
-        # The first penalty of a whole path leaves nothing; one alone has no such answer.
-        return np.zeros((X.shape[1], min(len(penalties) - 1, 1)))
+                scores.append(harrell_c(truth[test], margin[:, best], inside, weights))
+            except DataError:  # no comparable pair within a stratum
+                continue
+        value = float(np.mean(scores)) if scores else None
+        return penalties[best], {"penalties": penalties, "coef": path.coef, "value": value}
 
-    def _choose(self, X, y, groups, penalties):
-        value = np.zeros(len(penalties))
-        held_out = []
-        for train, test in inner_folds(y, groups, n_splits=self.n_splits, seed=self.random_state):
-            coef = self._path(X[train], y[train], penalties)
-            coef = np.pad(coef, ((0, 0), (0, len(penalties) - coef.shape[1])), mode="edge")
-            margin = X @ coef
-            value += partial_log_likelihood(y, margin)
-            value -= partial_log_likelihood(y[train], margin[train])
-            held_out.append((y[test], margin[test]))
-        # Never the first penalty: its model is empty and ranks nobody, the second costs nothing.
-        best = 1 + int(np.argmax(value[1:]))
-        scores = [harrell_c(truth, margin[:, best]) for truth, margin in held_out]
-        self.inner_value_ = float(np.mean(scores))
-        return float(penalties[best])
+
+class _Problem:
+    """The matrix as its solver wants it: made once, and shared by all inner folds."""
+
+    def __init__(self, X, l1_ratio, penalty_factor, max_iter):
+        self.X, self.l1_ratio, self.max_iter = X, l1_ratio, max_iter
+        p = X.shape[1]
+        self.factor = np.ones(p) if penalty_factor is None else np.asarray(penalty_factor, float)
+        self.columns = self.design = None
+
+    def grid(self, sets, n_penalties):
+        """Penalties from the smallest that leaves every coefficient at zero downwards."""
+        # With ten events a column the end is as good as unpenalised; with fewer it is never chosen.
+        lowest = 0.001 if 10 * self.X.shape[1] <= len(sets.dead) else 0.01
+        if self.l1_ratio > 0:
+            largest = largest_penalty(self._scaled(), sets, self.l1_ratio, self.factor)
+        else:
+            # No ridge penalty is so large: one at which no coefficient is worth mentioning.
+            unit = self.factor / self._scaled().scale
+            largest = 1000 * largest_penalty(self._scaled(), sets, 1.0, unit)
+            lowest /= 10
+        return (largest or 1e-12) * np.geomspace(1.0, lowest, n_penalties)
+
+    def path(self, sets, penalties, start=None, tolerance=1e-4):
+        if self.l1_ratio > 0 and penalties.any() and self.factor.any():
+            return elastic_net_path(
+                self._scaled(),
+                sets,
+                penalties,
+                self.l1_ratio,
+                self.factor,
+                start=start,
+                max_iter=self.max_iter,
+                tolerance=tolerance,
+            )
+        if self.design is None:
+            self.design = make_design(self.X, self.factor)
+        return ridge_path(
+            self.X,
+            sets,
+            penalties,
+            self.factor,
+            start=start,
+            max_iter=self.max_iter,
+            design=self.design,
+        )
+
+    def margins(self, coef):
+        """Log hazards of all patients, (n, k), each relative to the mean."""
+        return _margin(self.X, self.X.mean(axis=0, dtype=np.float64), coef)
+
+    def _scaled(self):
+        if self.columns is None:
+            self.columns = ScaledColumns(self.X)
+        return self.columns
+
+
+def _margin(X, centre, coef):
+    """Give ``(X - centre) @ coef`` in float64, a few columns at a time."""
+    X = np.asarray(X)
+    out = np.zeros((len(X), *coef.shape[1:]))
+    for columns in column_chunks(X.shape[1]):
+        out += (X[:, columns] - centre[columns]) @ coef[columns]
+    return out
+
+
+def _best_penalty(values, events, rule):
+    """Position of the penalty that a rule chooses; never 0.
+
+    Parameters
+    ----------
+    values : array of shape (n_folds, n_penalties)
+        Cross-validated log partial likelihood of each inner fold.
+    events : array of shape (n_folds,)
+        Weight of the events held out.
+    rule : {"min", "1se"}
+    """
+    total = values.sum(axis=0)
+    best = 1 + int(np.argmax(total[1:]))
+    if rule == "min":
+        return best
+    counted = events > 0
+    weight, each = events[counted], values[counted] / events[counted, None]
+    mean = total / weight.sum()
+    variance = weight @ (each - mean) ** 2 / weight.sum() / max(len(weight) - 1, 1)
+    near = mean[1:] >= mean[best] - np.sqrt(variance[best])
+    return 1 + int(np.argmax(near))
 
 
 def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
@@ -197,7 +370,7 @@ COX = ModelSpec(
     curve=lambda fitted, X, times: fitted.predict_survival(X, times),
     shap=lambda fitted, X, background, seed: fitted.shap_values(X),
     shap_kind="exact",
-    supports_entry=False,
+    supports_entry=True,
     handles_missing=False,
     scale=True,
     max_block_columns=MAX_BLOCK_COLUMNS,

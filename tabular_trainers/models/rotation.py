@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tabular_trainers.kernels import compile_kernel
-
 CHUNK = 256  # columns turned to float64 at a time
+ROWS = 256  # rows turned to float64 at a time, few enough to stay in the cache
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Design:
         """Give the coefficients of the matrix, (q, k), for those of the columns, (p, k)."""
         from scipy.linalg import solve_triangular
 
-        scaled = np.where(self.scale[:, None] < np.inf, coef * self.scale[:, None], 0.0)
+        scaled = coef * np.where(self.scale < np.inf, self.scale, 0.0)[:, None]
         if self.rows is None:
             return scaled
         turned = solve_triangular(self.triangle, self.rows @ scaled[self.rotated], lower=True)
@@ -80,7 +79,8 @@ def make_design(X, penalty_factor=None):
         relative = np.minimum(factor / spread / spread, 1e250)  # so penalties stay finite
         relative[spread == np.inf] = 1.0  # and the coefficient of a constant column is 0
         matrix = np.empty_like(X)
-        _standardise(X, centre, spread, matrix)
+        for rows in _row_blocks(X):
+            matrix[rows] = (X[rows] - centre) / spread
         return Design(matrix, relative, centre, spread, np.arange(p), np.arange(0))
     kept = np.flatnonzero(factor == 0)
     # Penalties alike for all columns and entries of order one: x_j / sqrt(factor_j), over the most.
@@ -107,55 +107,20 @@ def column_chunks(p):
 
 def _centre_and_spread(X):
     """Means and standard deviations of the columns; infinite for one that does not vary."""
-    sums, low, high = np.zeros((3, X.shape[1]))
-    _sums_and_ranges(X, sums, low, high)
-    centre = np.clip(X[0] + sums / len(X), low, high)
-    reach = np.maximum(high - centre, centre - low)
-    varies = reach > 16 * np.finfo(X.dtype).eps * np.maximum(np.abs(low), np.abs(high))
-    reach = np.where(varies, reach, 1.0)
-    squares = np.zeros(X.shape[1])
-    _squares(X, centre, reach, squares)
-    return centre, np.where(varies, reach * np.sqrt(squares / len(X)), np.inf)
+    sums, squares = np.zeros((2, X.shape[1]))
+    for rows in _row_blocks(X):
+        sums += (X[rows] - X[0]).sum(axis=0, dtype=np.float64)  # a constant column: exactly 0
+    centre = X[0] + sums / len(X)
+    for rows in _row_blocks(X):
+        part = X[rows] - centre
+        squares += np.einsum("ij,ij->j", part, part)
+    spread = np.sqrt(squares / len(X))
+    varies = spread > 16 * np.finfo(X.dtype).eps * np.abs(centre)
+    return centre, np.where(varies, spread, np.inf)
 
 
-@compile_kernel(
-    "void(float32[:,::1], float64[::1], float64[::1], float64[::1])",
-    "void(float64[:,::1], float64[::1], float64[::1], float64[::1])",
-)
-def _sums_and_ranges(X, sums, low, high):
-    """Sum the columns relative to their first value, and find their least and largest value."""
-    origin = X[0].astype(np.float64)
-    low[:], high[:] = origin, origin
-    for i in range(X.shape[0]):
-        row = X[i]
-        for j in range(X.shape[1]):
-            value = np.float64(row[j])
-            sums[j] += value - origin[j]
-            low[j], high[j] = min(low[j], value), max(high[j], value)
-
-
-@compile_kernel(
-    "void(float32[:,::1], float64[::1], float64[::1], float64[::1])",
-    "void(float64[:,::1], float64[::1], float64[::1], float64[::1])",
-)
-def _squares(X, centre, reach, squares):
-    """Sum the squares of each column over that of its reach: finite for columns of any scale."""
-    for i in range(X.shape[0]):
-        row = X[i]
-        for j in range(X.shape[1]):
-            part = (np.float64(row[j]) - centre[j]) / reach[j]
-            squares[j] += part * part
-
-
-@compile_kernel(
-    "void(float32[:,::1], float64[::1], float64[::1], float32[:,::1])",
-    "void(float64[:,::1], float64[::1], float64[::1], float64[:,::1])",
-)
-def _standardise(X, centre, scale, out):
-    for i in range(X.shape[0]):
-        row, to = X[i], out[i]
-        for j in range(X.shape[1]):
-            to[j] = (np.float64(row[j]) - centre[j]) / scale[j]
+def _row_blocks(X):
+    return [slice(at, at + ROWS) for at in range(0, len(X), ROWS)]
 
 
 def _turn(scaled):
