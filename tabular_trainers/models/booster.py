@@ -6,9 +6,12 @@ from sklearn.base import BaseEstimator
 from tabular_trainers.folds import inner_folds
 
 MAX_BIN = 64  # 3.5 times faster than 256 bins on 1,500 columns, same concordance
+# The held-out loss is often least after a few rounds, when further ones set risks too far apart but
+# still order patients better: mean inner C of five TCGA cohorts .617, and .625 with at least 100.
+MIN_ROUNDS = 100
 MAX_ROUNDS = 500
 PATIENCE = 20  # rounds without a better held-out loss
-STEP = 5  # rounds between two looks at the held-out patients
+STEP = 10  # rounds between two looks at the held-out patients
 
 
 class SharedMatrix:
@@ -98,22 +101,24 @@ def boost_side_by_side(settings, tables, held_out, weights):
     boosters : list of Booster
         Of the chosen number of rounds or some more.
     n_rounds : int
-        A multiple of 5, at most 500.
+        A multiple of 10, from 100 to 500.
     """
     boosters = [start_booster(given, table) for given, table in zip(settings, tables, strict=True)]
-    least, chosen = np.inf, STEP
+    least, best = np.inf, 0
     for start in range(0, MAX_ROUNDS, STEP):
-        losses = []
-        for booster, table, rest in zip(boosters, tables, held_out, strict=True):
-            for k in range(start, start + STEP):
+        stop = start + STEP
+        for booster, table in zip(boosters, tables, strict=True):
+            for k in range(start, stop):
                 booster.update(table, k)
-            losses.append(float(booster.eval(rest).rsplit(":", 1)[1]))
-        loss = float(np.dot(weights, losses))
+        if stop < MIN_ROUNDS - PATIENCE:
+            continue
+        losses = [booster.eval(rest) for booster, rest in zip(boosters, held_out, strict=True)]
+        loss = float(np.dot(weights, [float(text.rsplit(":", 1)[1]) for text in losses]))
         if loss < least:
-            least, chosen = loss, start + STEP
-        elif start + STEP >= chosen + PATIENCE:
+            least, best = loss, stop
+        if stop >= max(MIN_ROUNDS, best + PATIENCE):
             break
-    return boosters, chosen
+    return boosters, max(MIN_ROUNDS, best)
 
 
 class Boosted(BaseEstimator):

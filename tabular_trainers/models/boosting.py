@@ -24,8 +24,8 @@ class BoostedCox(Boosted):
     Parameters
     ----------
     n_trees : int or None
-        Boosting rounds; costs time in proportion. None: those with the highest partial likelihood
-        of the patients held out from the inner folds.
+        Boosting rounds; costs time in proportion. None: those, from 100 to 500, with the highest
+        partial likelihood of the patients held out from the inner folds.
     max_depth : int
         Splits from root to leaf, at most.
     learning_rate : float
@@ -146,8 +146,8 @@ class BoostedClassifier(Boosted):
     Parameters
     ----------
     n_trees : int or None
-        Boosting rounds; costs time in proportion. None: those with the least log loss of the
-        patients held out from inner folds.
+        Boosting rounds; costs time in proportion. None: those, from 100 to 500, with the least log
+        loss of the patients held out from inner folds.
     max_depth : int
         Splits from root to leaf, at most.
     learning_rate : float

@@ -6,7 +6,13 @@ import pytest
 
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.models import booster as boosters
-from tabular_trainers.models.booster import MAX_ROUNDS, PATIENCE, STEP, SharedMatrix
+from tabular_trainers.models.booster import (
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    PATIENCE,
+    STEP,
+    SharedMatrix,
+)
 from tabular_trainers.models.boosting import BoostedClassifier, BoostedCox
 from tabular_trainers.models.risk_sets import RiskSets
 
@@ -140,14 +146,14 @@ def test_the_rounds_have_the_highest_likelihood_of_the_patients_held_out():
     X, y = drawn(250, seed=7)
     site = np.random.default_rng(1).choice(12, len(X))
     splits = inner_folds(y, site, n_splits=3, seed=3)
-    model = BoostedCox(random_state=3)
+    model = BoostedCox(learning_rate=0.02, random_state=3)
     risks, chosen = model.fit_folds(
         [(X[train], X[test], y[train], y[test], site[train]) for train, test in splits]
     )
     n_rounds = chosen["n_trees"]
-    assert STEP < n_rounds < MAX_ROUNDS - PATIENCE
+    assert MIN_ROUNDS < n_rounds < MAX_ROUNDS - PATIENCE
     # Each fold alone, by xgboost.train; the likelihood by ours, which has goldens of its own.
-    looked_at = np.arange(STEP, n_rounds + PATIENCE + 1, STEP)
+    looked_at = np.arange(MIN_ROUNDS - PATIENCE, n_rounds + PATIENCE + 1, STEP)
     likelihood = np.zeros(len(looked_at))
     for (train, test), risk in zip(splits, risks, strict=True):
         engine = alone(model, X[train], y[train], int(looked_at[-1]))
@@ -178,11 +184,15 @@ def test_the_chosen_rounds_repeat_the_fit_to_the_last_bit(kind):
             np.testing.assert_array_equal(getattr(again, name), value, err_msg=name)
 
 
-def test_no_signal_stops_early():
+def test_rounds_end_when_the_patients_held_out_say_so():
     X, y = drawn(400, seed=10, effect=0.0)
-    assert BoostedCox(score_only=True).fit(X, y).chosen_parameters_["n_trees"] <= PATIENCE
-    signal, y = drawn(400, seed=10)
-    assert BoostedCox(score_only=True).fit(signal, y).chosen_parameters_["n_trees"] > 2 * PATIENCE
+    noise = BoostedCox(score_only=True).fit(X, y)
+    assert noise.chosen_parameters_["n_trees"] == MIN_ROUNDS
+    X, y = drawn(400, seed=10)
+    slow = BoostedCox(score_only=True, learning_rate=0.02).fit(X, y)
+    assert MIN_ROUNDS < slow.chosen_parameters_["n_trees"] < MAX_ROUNDS
+    endless = BoostedCox(score_only=True, learning_rate=0.001).fit(X, y)
+    assert endless.chosen_parameters_["n_trees"] == MAX_ROUNDS
 
 
 def test_a_site_is_never_on_both_sides_of_early_stopping(monkeypatch):
