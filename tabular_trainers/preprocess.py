@@ -6,6 +6,8 @@ in an expanded matrix (numbers, missing indicators, one-hot levels), so the coef
 model map back to the user's columns exactly.
 """
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -90,6 +92,15 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         SchemaError
             When a column that is not categorical holds text, or a number is infinite.
         """
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Learn from the training part and give its matrix, as ``fit`` and ``transform`` would."""
+        return self._matrix(*self._fit(X))
+
+    def _fit(self, X):
+        """Learn everything; return the standardised training part and what is absent in it."""
         columns = [str(c) for c in X.columns]
         wanted = set(self.categorical)
         self.columns_ = columns
@@ -109,7 +120,8 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         components = self._components_wanted(kept_names)
         reduced = np.array([_block(c) in components for c in self.numeric_], dtype=bool)
 
-        self.fill_ = np.where(reduced, _mean(raw, missing), _median(raw, missing))
+        self.fill_ = _mean(raw, missing)
+        self.fill_[~reduced] = _median(raw[:, ~reduced], missing[:, ~reduced])
         self.used_ = np.flatnonzero(kept)
         self.indicators_ = (
             np.zeros(0, dtype=np.int64)
@@ -118,13 +130,14 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         )
         self._name_expanded()
 
-        expanded = self._expand(X, raw, missing)
-        n_numeric = len(self.used_)
-        self.centre_ = expanded.mean(axis=0) if len(expanded) else np.zeros(expanded.shape[1])
-        spread = expanded.std(axis=0)
-        spread[n_numeric:] = 1.0
+        z = self._expand(X, raw, missing)
+        self.centre_ = z.mean(axis=0) if len(z) else np.zeros(z.shape[1])
+        spread = z.std(axis=0)
+        spread[len(self.used_) :] = 1.0
         self.spread_ = np.where(spread > 0, spread, 1.0)
-        self._reduce_blocks((expanded - self.centre_) / self.spread_, components)
+        z -= self.centre_
+        z /= self.spread_
+        self._reduce_blocks(z, components)
         self._name_outputs()
         if not len(self.output_names_):
             raise DataError(
@@ -132,20 +145,23 @@ class Preprocessor(TransformerMixin, BaseEstimator):
                 "expected at least one. "
                 "Add columns, or leave out this feature set."
             )
-        return self
+        return z, self._absent(z, missing)
 
     def transform(self, X):
         """Give the matrix a model is fitted on, float64 of shape (n_patients, n_outputs)."""
-        z, absent = self._standardised(X)
+        return self._matrix(*self._standardised(X))
+
+    def _matrix(self, z, absent):
+        """Give the outputs from standardised columns; ``absent`` is None where nothing is NaN."""
         parts = [z[:, self.direct_]]
         if not self.scale:
             parts[0] = parts[0] * self.spread_[self.direct_] + self.centre_[self.direct_]
         for block, positions in self.block_positions_.items():
             values = z[:, positions]
-            if self.keep_missing:
-                values = np.where(absent[:, positions], 0.0, values)
+            if absent is not None:
+                values[absent[:, positions]] = 0.0
             scores = values @ self.loadings_[block]
-            if self.keep_missing:
+            if absent is not None:
                 scores[absent[:, positions].all(axis=1)] = np.nan
             parts.append(scores)
         return np.ascontiguousarray(np.hstack(parts))
@@ -211,9 +227,8 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         return np.array(self.output_names_, dtype=object)
 
     def _components_wanted(self, kept_names):
-        widths = pd.Series([_block(c) for c in kept_names], dtype=object).value_counts()
         wanted = {}
-        for block in dict.fromkeys(_block(c) for c in kept_names):
+        for block, width in Counter(_block(c) for c in kept_names).items():
             given = (self.reduce or {}).get(block)
             if given is not None:
                 if set(given) != {"pca"}:
@@ -223,7 +238,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
                     )
                 if given["pca"]:
                     wanted[block] = int(given["pca"])
-            elif self.max_block_columns is not None and widths[block] > self.max_block_columns:
+            elif self.max_block_columns is not None and width > self.max_block_columns:
                 wanted[block] = int(self.default_components)
         return wanted
 
@@ -239,13 +254,21 @@ class Preprocessor(TransformerMixin, BaseEstimator):
 
     def _expand(self, X, raw, missing):
         """Numbers, missing indicators and one-hot levels side by side."""
-        numbers = np.where(missing[:, self.used_], self.fill_[self.used_], raw[:, self.used_])
-        parts = [numbers, missing[:, self.indicators_].astype(np.float64)]
+        expanded = np.zeros((len(raw), len(self.expanded_)))
+        end = len(self.used_)
+        expanded[:, :end] = raw[:, self.used_]
+        if missing.any():
+            np.copyto(expanded[:, :end], self.fill_[self.used_], where=missing[:, self.used_])
+        start, end = end, end + len(self.indicators_)
+        expanded[:, start:end] = missing[:, self.indicators_]
         for column, levels in self.levels_.items():
             if column not in self.dropped_:
-                codes = pd.Categorical(_text(X[column]), categories=levels).codes
-                parts.append((codes[:, None] == np.arange(len(levels))).astype(np.float64))
-        return np.hstack(parts)
+                position = {level: end + k for k, level in enumerate(levels)}
+                for i, label in enumerate(_text(X[column])):
+                    if label in position:
+                        expanded[i, position[label]] = 1.0
+                end += len(levels)
+        return expanded
 
     def _standardised(self, X):
         check_is_fitted(self, "output_names_")
@@ -258,13 +281,19 @@ class Preprocessor(TransformerMixin, BaseEstimator):
             )
         raw = _numbers(X, self.numeric_)
         missing = np.isnan(raw)
-        expanded = self._expand(X, raw, missing)
-        z = (expanded - self.centre_) / self.spread_
+        z = self._expand(X, raw, missing)
+        z -= self.centre_
+        z /= self.spread_
+        return z, self._absent(z, missing)
+
+    def _absent(self, z, missing):
+        """Put NaN where a number is missing, for models that handle it; say where, or None."""
+        if not self.keep_missing or not missing.any():
+            return None
         absent = np.zeros(z.shape, dtype=bool)
         absent[:, : len(self.used_)] = missing[:, self.used_]
-        if self.keep_missing:
-            z[absent] = np.nan
-        return z, absent
+        z[absent] = np.nan
+        return absent
 
     def _reduce_blocks(self, z, components):
         self.loadings_, self.block_positions_ = {}, {}
@@ -298,8 +327,11 @@ def _column(name):
 
 def _text(values):
     """Levels as text, so that 1 and "1" are one level; missing is a level of its own."""
-    values = values.astype(object)
-    return values.where(values.notna(), MISSING_LEVEL).astype(str)
+    missing = values.isna().to_numpy()
+    values = values.to_numpy(dtype=object)
+    return [
+        MISSING_LEVEL if none else str(value) for value, none in zip(values, missing, strict=True)
+    ]
 
 
 def _levels(values, name):
@@ -315,18 +347,16 @@ def _levels(values, name):
 
 def _numbers(X, columns):
     table = X[columns]
-    text = [
-        c
-        for c, kind in zip(columns, table.dtypes, strict=True)
-        if not pd.api.types.is_numeric_dtype(kind)  # bool counts as numeric
-    ]
+    # Asked once a type, not a column: there may be thousands. bool counts as numeric.
+    wrong = {kind for kind in set(table.dtypes) if not pd.api.types.is_numeric_dtype(kind)}
+    text = [c for c, kind in zip(columns, table.dtypes, strict=True) if kind in wrong]
     if text:
         raise SchemaError(
             f"{listing(text)}: {count(len(text), 'column')} with text; expected numbers. "
             "Name such columns under 'categorical' in cohort.toml."
         )
     raw = table.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(raw).any():
+    if not np.isfinite(raw).all() and np.isinf(raw).any():
         infinite = [c for c, bad in zip(columns, np.isinf(raw).any(axis=0), strict=True) if bad]
         raise SchemaError(f"{listing(infinite)}: infinite values; expected finite numbers.")
     return raw
@@ -335,9 +365,8 @@ def _numbers(X, columns):
 def _useless(raw, missing, names):
     """Name the numeric columns that are all missing, constant, or a copy of an earlier one."""
     reasons, seen = {}, {}
-    with np.errstate(invalid="ignore"):
-        lowest = np.where(missing, np.inf, raw).min(axis=0, initial=np.inf)
-        highest = np.where(missing, -np.inf, raw).max(axis=0, initial=-np.inf)
+    lowest = np.fmin.reduce(raw, axis=0, initial=np.inf)  # fmin and fmax pass over NaN
+    highest = np.fmax.reduce(raw, axis=0, initial=-np.inf)
     by_column = np.ascontiguousarray(raw.T)
     for j, name in enumerate(names):
         if lowest[j] > highest[j]:
@@ -362,8 +391,8 @@ def _median(raw, missing):
 
 
 def _mean(raw, missing):
-    observed = (~missing).sum(axis=0)
-    return np.where(missing, 0.0, raw).sum(axis=0) / np.maximum(observed, 1)
+    observed = len(raw) - np.count_nonzero(missing, axis=0)
+    return np.nansum(raw, axis=0) / np.maximum(observed, 1)
 
 
 def _indicators(raw, missing, reduced, kept):
@@ -390,12 +419,14 @@ def _principal_axes(z, wanted, scale):
     Decomposes whichever of the two cross products is smaller; signs are fixed by the largest
     loading, so that the same data give the same components.
     """
+    from scipy.linalg import eigh
+
     n, p = z.shape
     gram = z @ z.T if n < p else z.T @ z
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = values[::-1], vectors[:, ::-1]
     k = min(wanted, max(n - 1, 1), p)
-    k = max(1, min(k, int((values > values[0] * 1e-10).sum())))
+    values, vectors = eigh(gram, subset_by_index=[len(gram) - k, len(gram) - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    k = max(1, int((values > values[0] * 1e-10).sum()))
     values, vectors = values[:k], vectors[:, :k]
     axes = z.T @ vectors / np.sqrt(values) if n < p else vectors
     largest = np.abs(axes).argmax(axis=0)
