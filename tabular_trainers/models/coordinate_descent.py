@@ -15,7 +15,6 @@ from tabular_trainers.kernels import compile_kernel
 from tabular_trainers.models.risk_sets import Path
 
 BLOCK = 8  # penalties a block: a product with 8 residuals costs as much as two products with one
-SLOPE = 0.1  # of a gradient by the penalty, as expected when a working set is chosen
 MAX_SWEEPS = 1000
 MAX_HALVINGS = 30
 NOISE = 1e-12  # gradients below this share of an event are rounding
@@ -120,14 +119,18 @@ def elastic_net_path(
     if not problem.informative:
         return Path(coef, converged, kkt)
     current, gradient = problem.null_model()
-    reached, done = problem.largest_penalty(gradient), 0
+    done, kept = 0, np.zeros(p, dtype=bool)
     while done < k:
-        block = penalties[done : done + BLOCK]
-        expected = min(block) - SLOPE * (reached - min(block))
-        index = (current != 0) | (np.abs(gradient) >= expected * problem.l1)
+        first, block = done, penalties[done : done + BLOCK]
+        # A strong rule, bold enough to be wrong about once in ten blocks: looking further ahead
+        # (2 penalty - last penalty) doubles the columns, and the work on them.
+        wanted = kept | (current != 0) | (np.abs(gradient) >= min(block) * problem.l1)
         if start is not None:
-            index |= (start[:, done : done + BLOCK] != 0).any(axis=1)
-        working = _WorkingSet(problem, np.flatnonzero(index), current)
+            wanted |= (start[:, done : done + BLOCK] != 0).any(axis=1)
+        index = np.flatnonzero(wanted)
+        # Those that are, or are likely to become, different from zero come first; see _descend.
+        index = index[np.lexsort((-np.abs(gradient[index]), current[index] == 0))]
+        working = _WorkingSet(problem, index, current)
         solutions = [working.solve(penalty) for penalty in block]
         gradients = problem.gradients(np.stack([point.residual for point in solutions], axis=1))
         for i, (penalty, point) in enumerate(zip(block, solutions, strict=True)):
@@ -135,13 +138,13 @@ def elastic_net_path(
             current[working.index] = point.coef
             gradient = gradients[:, i]
             distance = problem.distance(gradient, current, penalty)
-            if ((distance * problem.importance)[~index] > tolerance).any():
+            if ((distance * problem.importance)[~wanted] > tolerance).any():
                 break  # to be solved again with the columns that matter after all
             kkt[done] = (distance * problem.scale).max() / problem.largest_gradient
             converged[done] = point.distance <= tolerance
             coef[:, done] = current / problem.scale
-            reached = penalty
             done += 1
+        kept = wanted & (done == first)  # without progress the working set only grows, so it ends
     return Path(coef, converged, kkt)
 
 
@@ -295,7 +298,7 @@ class _WorkingSet:
             if not self._step(coef, l1, l2) and self.fresh:
                 break
             before, distance = distance, self._measure(l1, l2)
-            if distance > max(tolerance, 0.5 * before) and not self.fresh:
+            if distance > max(tolerance, 0.6 * before) and not self.fresh:
                 self._make_hessian()
         self.point.distance = distance
         return self.point
@@ -309,8 +312,8 @@ class _WorkingSet:
 
     def _make_hessian(self):
         total = self.problem.risk_sets.total_weight
-        hessian = self.problem.risk_sets.hessian(self.rows.T, self.point.eta) / total
-        self.hessian = hessian.astype(self.rows.dtype)
+        hessian = self.problem.risk_sets.hessian(self.rows.T, self.point.eta)
+        self.hessian = (hessian / total).astype(self.rows.dtype)
         diagonal = np.einsum("ii->i", self.hessian)
         # Rounding must not make it indefinite where columns are copies of each other.
         diagonal += 10 * np.finfo(self.rows.dtype).eps * diagonal.max(initial=0.0)
@@ -376,14 +379,17 @@ def _descend(hessian, gradient, coef, l1, l2, importance, enough, max_sweeps):
     """Minimise the quadratic model with the penalty over ``coef``, in place.
 
     Sweeps over all columns alternate with sweeps over those that are not zero until these rest.
-    ``gradient`` follows ``coef``. Gives the number of sweeps. Nearly all of the time goes into
-    reading the Hessian: in float32, with 950 patients and 2,900 columns, it is 3.6 times faster.
+    ``gradient`` follows ``coef``. Gives the number of sweeps.
+
+    Nearly all of the time goes into reading the Hessian. In float32 it is 3.6 times faster (950
+    patients, 2,900 columns). And as columns that are not zero come first, sweeps over them can
+    leave the end of each row for later: that halves the time near the end of a path.
     """
     p = coef.size
-    every = True
+    before = np.empty(p)
+    every, end = True, p
     for sweep in range(max_sweeps):
-        worst = 0.0
-        for j in range(p):
+        for j in range(end):
             old, curvature = coef[j], np.float64(hessian[j, j])
             if (old == 0.0 and not every) or curvature + l2[j] <= 0.0:
                 continue
@@ -396,13 +402,31 @@ def _descend(hessian, gradient, coef, l1, l2, importance, enough, max_sweeps):
             if new != old:
                 coef[j] = new
                 change = hessian.dtype.type(new - old)
-                for i in range(p):
+                for i in range(end):
                     gradient[i] -= change * hessian[j, i]
-                worst = max(worst, abs(new - old) * (curvature + l2[j]) * importance[j])
-        if worst <= enough:
-            if every:
+        # Not the changes of the sweep: with correlated columns all are small long before the end.
+        worst = 0.0
+        for j in range(end):
+            rest = gradient[j] - l2[j] * coef[j]
+            if coef[j] > 0.0:
+                worst = max(worst, abs(rest - l1[j]) * importance[j])
+            elif coef[j] < 0.0:
+                worst = max(worst, abs(rest + l1[j]) * importance[j])
+            elif every:
+                worst = max(worst, (abs(rest) - l1[j]) * importance[j])
+        if every:
+            if worst <= enough:
                 return sweep + 1
-            every = True
-        else:
             every = False
+            for j in range(p):
+                before[j] = coef[j]
+                if coef[j] != 0.0:
+                    end = j + 1
+        elif worst <= enough:
+            for j in range(end):
+                change = hessian.dtype.type(coef[j] - before[j])
+                if change != 0.0:
+                    for i in range(end, p):
+                        gradient[i] -= change * hessian[j, i]
+            every, end = True, p
     return max_sweeps

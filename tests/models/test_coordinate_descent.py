@@ -92,9 +92,7 @@ def test_agreement_with_scikit_survival(n, p, l1_ratio):
     X, y = drawn(n, p)
     risk_sets = RiskSets(y)
     penalties = grid(X, risk_sets, l1_ratio)[1:]
-    peer = CoxnetSurvivalAnalysis(
-        alphas=penalties, l1_ratio=l1_ratio, tol=1e-12, max_iter=1_000_000
-    )
+    peer = CoxnetSurvivalAnalysis(alphas=penalties, l1_ratio=l1_ratio, tol=1e-12, max_iter=10**6)
     peer.fit(X, y)
     path = elastic_net_path(X, risk_sets, penalties, l1_ratio)
     check(X, risk_sets, penalties, path, l1_ratio)
