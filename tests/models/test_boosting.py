@@ -146,7 +146,7 @@ def test_the_rounds_have_the_highest_likelihood_of_the_patients_held_out():
     X, y = drawn(250, seed=7)
     site = np.random.default_rng(1).choice(12, len(X))
     splits = inner_folds(y, site, n_splits=3, seed=3)
-    model = BoostedCox(learning_rate=0.02, random_state=3)
+    model = BoostedCox(learning_rate=0.04, random_state=3)
     risks, chosen = model.fit_folds(
         [(X[train], X[test], y[train], y[test], site[train]) for train, test in splits]
     )
@@ -189,7 +189,7 @@ def test_rounds_end_when_the_patients_held_out_say_so():
     noise = BoostedCox(score_only=True).fit(X, y)
     assert noise.chosen_parameters_["n_trees"] == MIN_ROUNDS
     X, y = drawn(400, seed=10)
-    slow = BoostedCox(score_only=True, learning_rate=0.02).fit(X, y)
+    slow = BoostedCox(score_only=True, learning_rate=0.04).fit(X, y)
     assert MIN_ROUNDS < slow.chosen_parameters_["n_trees"] < MAX_ROUNDS
     endless = BoostedCox(score_only=True, learning_rate=0.001).fit(X, y)
     assert endless.chosen_parameters_["n_trees"] == MAX_ROUNDS
