@@ -3,13 +3,14 @@
 import functools
 import logging
 import threading
+import types
 
 _LOG = logging.getLogger("tabular_trainers")
 _LOCK = threading.Lock()
 _said = False
 
 
-def compile_kernel(*signatures, fastmath=False):
+def compile_kernel(*signatures, fastmath=False, helpers=()):
     """Decorate a kernel: it is compiled for exactly these signatures on its first call.
 
     Compiling on the first call keeps numba off the path of every import; fixed signatures keep the
@@ -24,6 +25,9 @@ def compile_kernel(*signatures, fastmath=False):
     fastmath : bool or set of str
         LLVM's liberties, such as ``{"reassoc", "contract"}`` for sums in the order of the vector
         registers; never ``nnan`` or ``ninf`` where a value may be missing or infinite.
+    helpers : sequence of functions
+        What the kernel calls, those that others call first. They must be in its own file, whose
+        date tells numba whether what it has cached is stale.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def compile_kernel(*signatures, fastmath=False):
             if not compiled:
                 with _LOCK:
                     if not compiled:
-                        compiled.append(_compile(function, signatures, fastmath))
+                        compiled.append(_compile(function, signatures, fastmath, helpers))
             return compiled[0](*arguments)
 
         return kernel
@@ -47,10 +51,14 @@ def compile_kernel(*signatures, fastmath=False):
     return decorate
 
 
-def _compile(function, signatures, fastmath):
+def _compile(function, signatures, fastmath, helpers):
     import numba
 
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    known = dict(function.__globals__)
+    for helper in helpers:
+        known[helper.__name__] = numba.njit(**options)(_with_globals(helper, known))
+    function = _with_globals(function, known)
     try:
         return numba.njit(list(signatures), cache=True, **options)(function)
     except (RuntimeError, OSError) as error:
@@ -58,6 +66,12 @@ def _compile(function, signatures, fastmath):
         # (RuntimeError, at decoration), and a full disk shows only when the cache is saved.
         _say_once(error)
         return numba.njit(list(signatures), **options)(function)
+
+
+def _with_globals(function, known):
+    """Copy a function, so that the names it calls can mean their compiled versions."""
+    copy = types.FunctionType(function.__code__, known, function.__name__)
+    return functools.update_wrapper(copy, function)
 
 
 def _say_once(error):

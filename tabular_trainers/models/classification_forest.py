@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from tabular_trainers.models.growth import grow_forest
+from tabular_trainers.models.binning import bin_columns
+from tabular_trainers.models.growth import Times, grow_forest
 from tabular_trainers.models.linear import refuse_one_class
 from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec
 from tabular_trainers.models.trees import HoldsForest, explain
@@ -54,21 +55,21 @@ class ProbabilityForest(HoldsForest, BaseEstimator):
         """
         refuse_one_class(y, LABEL)
         label = np.asarray(y) == 1
-        # With one time bin that everyone is at risk in, the log-rank score statistic is the
-        # decrease in Gini impurity, and a leaf's hazard is its share of the positive class.
-        forest, share = grow_forest(
+        # With one time that everyone is at risk at, the log-rank statistic of a cut is proportional
+        # to its decrease in Gini impurity, and a leaf's hazard is its share of the positive class.
+        once, never = np.ones(len(label), dtype=np.int64), np.zeros(len(label), dtype=np.int64)
+        times = Times(label, once, once, never, once, np.ones(1, dtype=np.int64))
+        grown = grow_forest(
             X,
-            label,
-            np.ones(len(label)),
-            1,
+            times,
             n_trees=self.n_trees,
             min_samples_leaf=self.min_samples_leaf,
             max_features=self.max_features,
             seed=self.random_state,
             n_jobs=self.n_jobs,
         )
-        self._keep(forest)
-        self.value_ = share[:, 0][self.leaf_number_]
+        self._keep(grown.forest)
+        self.value_ = grown.risk[self.leaf_number_]
         return self
 
     def predict(self, X):
@@ -102,7 +103,8 @@ RANDOM_FOREST = ModelSpec(
     shap=lambda fitted, X, background, seed: fitted.shap_values(X),
     shap_kind="exact",
     supports_entry=False,
-    handles_missing=False,
+    handles_missing=True,
     scale=False,
     max_block_columns=MAX_BLOCK_COLUMNS,
+    prepare=bin_columns,
 )

@@ -1,261 +1,183 @@
-"""Grow trees on binned columns and binned event times.
-
-A node's log-rank numerator for any cut is a sum over its patients of one score, event minus
-cumulative hazard, so a column costs one pass over the node's patients and one over its bins.
-"""
+"""Grow the trees of a forest in threads and join them into one set of arrays."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-from tabular_trainers.kernels import compile_kernel
+from tabular_trainers.models.binning import bin_columns
+from tabular_trainers.models.tree_kernel import grow_tree
 from tabular_trainers.models.trees import Forest
 
-MAX_BINS = 128  # cuts a column; finer ones changed no concordance
+
+@dataclass(frozen=True)
+class Times:
+    """When patients are at risk, in time bins for the splits and unbinned for the leaves.
+
+    Attributes
+    ----------
+    event : bool array of shape (n,)
+    first, last : int arrays of shape (n,)
+        Time bins, counted from 1, between which a patient is at risk; none if last < first. An
+        event happens in the last.
+    entry_rank, time_rank : int arrays of shape (n,)
+        Number of distinct event times up to entry, and up to the time.
+    end_rank : int array of shape (n_steps,)
+        Number of distinct event times up to the end of each time bin.
+    """
+
+    event: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    entry_rank: np.ndarray
+    time_rank: np.ndarray
+    end_rank: np.ndarray
 
 
-def grow_forest(X, event, step, n_steps, n_trees, min_samples_leaf, max_features, seed, n_jobs):
-    """Grow trees on bootstrap samples, each split by the log-rank score statistic.
+@dataclass(frozen=True)
+class Grown:
+    """A forest and what its leaves hold.
 
-    The statistic is the log-rank numerator over its permutation standard deviation given the
-    node's scores; a node is split at its largest over a random share of the columns, until no
-    split leaves ``min_samples_leaf`` patients on both sides.
+    Attributes
+    ----------
+    forest : Forest
+    risk : array of shape (n_leaves,)
+        Cumulative hazard, mean over the distinct event times.
+    hazard, survival : float32 arrays of shape (n_leaves, n_steps)
+        Nelson-Aalen and Kaplan-Meier estimates of a leaf at the ends of the time bins.
+    out_of_bag_risk : array of shape (n,)
+        Mean risk over the trees that a patient was not drawn for; NaN where there is none.
+    """
+
+    forest: Forest
+    risk: np.ndarray
+    hazard: np.ndarray
+    survival: np.ndarray
+    out_of_bag_risk: np.ndarray
+
+
+def grow_forest(
+    X,
+    times,
+    n_trees,
+    min_samples_leaf,
+    max_features,
+    seed,
+    max_depth=None,
+    bootstrap=True,
+    max_samples=1.0,
+    sample_weight=None,
+    out_of_bag=False,
+    n_jobs=1,
+):
+    """Grow trees, each split by the log-rank statistic with its hypergeometric variance.
 
     Parameters
     ----------
-    X : array of shape (n, p)
-        Without missing values.
-    event : bool array of shape (n,)
-    step : int array of shape (n,)
-        Last of the ``n_steps`` time bins, counted from 1, at which the patient is at risk; 0 for
-        none. An event happens in it.
-    max_features : float
-        Share of the columns looked at in a split, at least one.
+    X : array of shape (n, p), or BinnedColumns
+    times : Times
+    n_trees : int
+    min_samples_leaf : int
+        Patients drawn in a leaf, at least, however often they were drawn.
+    max_features : float, int or "sqrt"
+        Columns looked at in a split: a share, a number, or the root of their number.
     seed : int
+    max_depth : int, optional
+        Splits from root to leaf, at most.
+    bootstrap : bool
+        Draw patients with replacement.
+    max_samples : float
+        Share of the patients drawn for a tree.
+    sample_weight : array of shape (n,), optional
+        Taken relative to their mean: the variance counts patients. A weight of 0 leaves out.
+    out_of_bag : bool
+        Also work out the risk of patients from the trees they were not drawn for.
     n_jobs : int
         Threads; each tree has its own seed, so the trees are the same.
 
     Returns
     -------
-    forest : Forest
-    hazard : array of shape (n_leaves, n_steps)
-        Cumulative hazard of every leaf (Nelson-Aalen), leaves in the order of their nodes.
-
-    References
-    ----------
-    Hothorn, T. and Lausen, B. (2003). On the exact distribution of maximally selected rank
-    statistics. Computational Statistics & Data Analysis 43(2).
+    Grown
     """
-    X = np.asarray(X, dtype=np.float32)  # what a fitted forest compares thresholds with
-    bins, cuts, n_cuts = _bin_columns(X)
-    tried = max(1, min(X.shape[1], round(max_features * X.shape[1])))
+    columns = bin_columns(X)
+    p, n = columns.bins.shape
+    # In the order of the times a node's patients come sorted, and its leaf's curves cost one pass.
+    order = np.lexsort((~times.event, times.time_rank))
+    bins = np.ascontiguousarray(columns.bins[:, order])
+    weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    weight = (weight / weight.mean())[order]
+    outcome = [
+        np.ascontiguousarray(values[order])
+        for values in (times.event, times.first, times.last, times.entry_rank, times.time_rank)
+    ]
+    settings = (
+        times.end_rank,
+        int(times.time_rank.max()),
+        int(min_samples_leaf),
+        n if max_depth is None else int(max_depth),
+        columns_tried(max_features, p),
+        max(1, round(max_samples * n)),
+        bool(bootstrap),
+        bool(out_of_bag),
+    )
     seeds = np.random.SeedSequence(seed).generate_state(n_trees, dtype=np.uint64)
-    event = np.ascontiguousarray(event, dtype=np.bool_)
-    step = np.ascontiguousarray(step, dtype=np.int64)
 
     def grow(tree_seed):
-        return _grow(
-            bins, n_cuts, event, step, int(n_steps), int(min_samples_leaf), tried, tree_seed
-        )
+        return grow_tree(bins, columns.n_cuts, weight, *outcome, *settings, tree_seed)
 
+    total, trees = np.zeros(n), np.zeros(n)
+    grown = []
+    for tree in _in_threads(grow, seeds, n_jobs):
+        *parts, leaf, depth = tree
+        grown.append((*parts, depth))
+        out = leaf >= 0
+        total[out] += parts[7][leaf[out]]
+        trees[out] += 1
+    with np.errstate(invalid="ignore"):
+        risk = np.empty(n)
+        risk[order] = total / trees
+    return _join(grown, columns.cuts, risk)
+
+
+def columns_tried(max_features, p):
+    """Give the number of columns looked at in a split."""
+    if max_features == "sqrt":
+        return max(1, int(np.sqrt(p)))
+    if isinstance(max_features, (int, np.integer)):
+        return max(1, min(p, int(max_features)))
+    return max(1, min(p, round(max_features * p)))
+
+
+def _in_threads(grow, seeds, n_jobs):
+    """Yield the trees in the order of their seeds, also when they were grown in threads."""
     if n_jobs == 1:
-        grown = [grow(s) for s in seeds]
-    else:
-        with ThreadPoolExecutor(n_jobs) as pool:
-            grown = list(pool.map(grow, seeds))
-    return _join(grown, cuts)
+        yield from map(grow, seeds)
+        return
+    pool = ThreadPoolExecutor(n_jobs)
+    try:
+        yield from pool.map(grow, seeds)
+    finally:  # an interrupted fit does not wait for the trees that nobody wants any more
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _bin_columns(X):
-    """Bin every column at midpoints between values: (p, n) uint8, cuts (p, MAX_BINS), counts."""
-    n, p = X.shape
-    bins = np.empty((p, n), dtype=np.uint8)
-    cuts = np.zeros((p, MAX_BINS))
-    n_cuts = np.zeros(p, dtype=np.int64)
-    for j in range(p):
-        values = np.unique(X[:, j]).astype(np.float64)
-        if len(values) > MAX_BINS:
-            inner = np.sort(X[:, j])[np.arange(1, MAX_BINS) * n // MAX_BINS]
-            values = np.unique(np.append(inner, X[:, j].max())).astype(np.float64)
-            between = values[:-1]  # an observed value: the cut is "at most this"
-        else:
-            between = (values[:-1] + values[1:]) / 2
-        n_cuts[j] = len(between)
-        cuts[j, : len(between)] = between
-        bins[j] = np.searchsorted(between, X[:, j], side="left")
-    return bins, cuts, n_cuts
-
-
-def _join(grown, cuts):
-    offsets = np.cumsum([0] + [len(tree[0]) for tree in grown])
-    left, right, feature, cut, weight = (
-        np.concatenate([tree[k] for tree in grown]) for k in range(5)
+def _join(grown, cuts, out_of_bag_risk):
+    left, right, feature, cut, missing_left, weight, gain, risk, hazard, survival = (
+        np.concatenate([tree[k] for tree in grown]) for k in range(10)
     )
-    shift = np.repeat(offsets[:-1], np.diff(offsets))
+    sizes = [len(tree[0]) for tree in grown]
+    roots = np.cumsum([0, *sizes[:-1]])
+    shift = np.repeat(roots, sizes)
     leaf = left < 0
     own = np.arange(len(left))
     forest = Forest(
-        roots=offsets[:-1].astype(np.int64),
-        left=np.where(leaf, own, left + shift),
-        right=np.where(leaf, own, right + shift),
-        feature=np.where(leaf, 0, feature),
-        threshold=np.where(leaf, 0.0, cuts[feature, cut]),
+        roots=roots.astype(np.int32),
+        left=np.where(leaf, own, left + shift).astype(np.int32),
+        right=np.where(leaf, own, right + shift).astype(np.int32),
+        feature=feature,
+        threshold=np.where(leaf, np.float32(0), cuts[feature, cut]),
+        missing_left=missing_left.astype(bool),
         weight=weight,
-        depth=max(int(tree[6]) for tree in grown),
+        gain=gain.astype(np.float32),
+        depth=max(tree[10] for tree in grown),
     )
-    return forest, np.concatenate([tree[5] for tree in grown])
-
-
-@compile_kernel(
-    "Tuple((int64[::1], int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1], int64))"
-    "(uint8[:,::1], int64[::1], boolean[::1], int64[::1], int64, int64, int64, uint64)"
-)
-def _grow(bins, n_cuts, event, step, n_steps, min_leaf, tried, seed):
-    p, n = bins.shape
-    state = np.uint64(seed)
-
-    # bootstrap: how often each patient was drawn, by Knuth's linear congruential generator, of
-    # which the upper bits are used; numba's own generator is one state for all threads
-    drawn = np.zeros(n)
-    for _ in range(n):
-        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        drawn[int((state >> np.uint64(33)) % np.uint64(n))] += 1.0
-    members = np.empty(n, dtype=np.int64)
-    size = 0
-    for i in range(n):
-        if drawn[i] > 0:
-            members[size] = i
-            size += 1
-
-    most = 2 * max(1, size // min_leaf) + 1
-    left = np.full(most, -1, dtype=np.int64)
-    right = np.full(most, -1, dtype=np.int64)
-    feature = np.zeros(most, dtype=np.int64)
-    cut = np.zeros(most, dtype=np.int64)
-    weight = np.zeros(most)
-    begin = np.zeros(most, dtype=np.int64)
-    end = np.zeros(most, dtype=np.int64)
-    level = np.zeros(most, dtype=np.int64)
-    hazard = np.zeros((most, n_steps))
-    end[0] = size
-    n_nodes = 1
-    n_leaves = 0
-    deepest = 0
-
-    deaths = np.zeros(n_steps + 1)
-    leaving = np.zeros(n_steps + 1)
-    cumulative = np.zeros(n_steps + 1)
-    score = np.zeros(n)
-    columns = np.arange(p)
-    bin_score = np.zeros(256)
-    bin_weight = np.zeros(256)
-    bin_count = np.zeros(256, dtype=np.int64)
-    moved = np.empty(n, dtype=np.int64)
-
-    # Children are numbered after their parent, so one pass over the growing list grows the tree;
-    # splitting partitions the node's stretch of ``members``.
-    node = 0
-    while node < n_nodes:
-        lo = begin[node]
-        hi = end[node]
-        deaths[:] = 0.0
-        leaving[:] = 0.0
-        total = 0.0
-        for k in range(lo, hi):
-            i = members[k]
-            leaving[step[i]] += drawn[i]
-            total += drawn[i]
-            if event[i]:
-                deaths[step[i]] += drawn[i]
-        weight[node] = total
-        at_risk = total - leaving[0]
-        for t in range(1, n_steps + 1):
-            increment = deaths[t] / at_risk if deaths[t] > 0 else 0.0
-            cumulative[t] = cumulative[t - 1] + increment
-            at_risk -= leaving[t]
-
-        best = 1e-12
-        best_feature = -1
-        best_cut = 0
-        if hi - lo >= 2 * min_leaf:
-            for k in range(lo, hi):
-                i = members[k]
-                score[i] = drawn[i] * ((1.0 if event[i] else 0.0) - cumulative[step[i]])
-            for c in range(tried):
-                # the next of a random order of the columns
-                state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-                other = c + int((state >> np.uint64(33)) % np.uint64(p - c))
-                j = columns[other]
-                columns[other] = columns[c]
-                columns[c] = j
-                used = n_cuts[j] + 1
-                for b in range(used):
-                    bin_score[b] = 0.0
-                    bin_weight[b] = 0.0
-                    bin_count[b] = 0
-                for k in range(lo, hi):
-                    i = members[k]
-                    b = bins[j, i]
-                    bin_score[b] += score[i]
-                    bin_weight[b] += drawn[i]
-                    bin_count[b] += 1
-                below = 0.0
-                weight_below = 0.0
-                count_below = 0
-                for b in range(used - 1):
-                    if bin_count[b] == 0:
-                        continue
-                    below += bin_score[b]
-                    weight_below += bin_weight[b]
-                    count_below += bin_count[b]
-                    if count_below < min_leaf:
-                        continue
-                    if hi - lo - count_below < min_leaf:
-                        break
-                    # scores sum to zero in the node: the permutation variance of their sum below
-                    # the cut is proportional to weight_below * weight_above
-                    value = below * below / (weight_below * (total - weight_below))
-                    if value > best:
-                        best = value
-                        best_feature = j
-                        best_cut = b
-        if best_feature < 0:
-            hazard[n_leaves] = cumulative[1:]
-            n_leaves += 1
-            node += 1
-            continue
-
-        middle = lo
-        n_moved = 0
-        for k in range(lo, hi):
-            i = members[k]
-            if bins[best_feature, i] <= best_cut:
-                members[middle] = i
-                middle += 1
-            else:
-                moved[n_moved] = i
-                n_moved += 1
-        members[middle:hi] = moved[:n_moved]
-        feature[node] = best_feature
-        cut[node] = best_cut
-        left[node] = n_nodes
-        right[node] = n_nodes + 1
-        begin[n_nodes] = lo
-        end[n_nodes] = middle
-        begin[n_nodes + 1] = middle
-        end[n_nodes + 1] = hi
-        level[n_nodes] = level[node] + 1
-        level[n_nodes + 1] = level[node] + 1
-        deepest = max(deepest, level[node] + 1)
-        n_nodes += 2
-        node += 1
-
-    return (
-        left[:n_nodes].copy(),
-        right[:n_nodes].copy(),
-        feature[:n_nodes].copy(),
-        cut[:n_nodes].copy(),
-        weight[:n_nodes].copy(),
-        hazard[:n_leaves].copy(),
-        deepest,
-    )
+    return Grown(forest, risk, hazard, survival, out_of_bag_risk)

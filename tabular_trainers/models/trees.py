@@ -3,11 +3,13 @@
 A fitted forest is these arrays only, so that a saved model holds numbers and no foreign class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-ROWS_AT_ONCE = 4096  # keeps the walk's index arrays in cache for large tables
+from tabular_trainers.kernels import compile_kernel
+
+_ROWS_AT_ONCE = 4096  # bounds the table of leaves for a large cohort
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,17 @@ class Forest:
         Children; a leaf points to itself.
     feature : int array of shape (n_nodes,)
         Column to look at; 0 at a leaf.
-    threshold : float array of shape (n_nodes,)
+    threshold : float32 array of shape (n_nodes,)
         A patient goes left when the value, as float32, is at most this.
+    missing_left : bool array of shape (n_nodes,)
+        Whether a patient without the value goes left: as the split learned it, or with the
+        majority where no training patient lacked it.
     weight : float array of shape (n_nodes,)
         Training patients in the node.
+    gain : float32 array of shape (n_nodes,)
+        Log-rank statistic of the split; 0 at a leaf.
     depth : int
-        Steps that bring every patient to a leaf.
+        Splits from a root to the deepest leaf.
     """
 
     roots: np.ndarray
@@ -34,98 +41,141 @@ class Forest:
     right: np.ndarray
     feature: np.ndarray
     threshold: np.ndarray
+    missing_left: np.ndarray
     weight: np.ndarray
+    gain: np.ndarray
     depth: int
 
     def leaves(self, X):
         """Node in which each patient ends, of shape (n, n_trees)."""
         X = np.ascontiguousarray(X, dtype=np.float32)
-        found = np.empty((len(X), len(self.roots)), dtype=np.int64)
-        for start in range(0, len(X), ROWS_AT_ONCE):
-            rows = X[start : start + ROWS_AT_ONCE]
-            here = np.arange(len(rows))[:, None]
-            node = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
-            for _ in range(self.depth):
-                goes_left = rows[here, self.feature[node]] <= self.threshold[node]
-                node = np.where(goes_left, self.left[node], self.right[node])
-            found[start : start + ROWS_AT_ONCE] = node
+        found = np.empty((len(X), len(self.roots)), dtype=np.int32)
+        arrays = (self.roots, self.left, self.right, self.feature, self.threshold)
+        _walk(X, *arrays, self.missing_left, found)
         return found
 
+    def only(self, trees):
+        """Give the forest of some of its trees."""
+        return replace(self, roots=self.roots[trees])
+
     def mean_value(self, X, value):
-        """Mean over trees of the value of the leaf each patient ends in, of shape (n,)."""
-        return value[self.leaves(X)].mean(axis=1)
+        """Mean over trees of the value of the leaf each patient ends in.
+
+        Parameters
+        ----------
+        X : array of shape (n, p)
+        value : array of shape (n_nodes,) or (n_nodes, k)
+
+        Returns
+        -------
+        array of shape (n,) or (n, k)
+        """
+        mean = np.zeros((len(X), *value.shape[1:]))
+        for start in range(0, len(X), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            leaves = self.leaves(X[rows])
+            for tree in range(leaves.shape[1]):  # one at a time: n x k numbers, not n x trees x k
+                mean[rows] += value[leaves[:, tree]]
+        return mean / len(self.roots)
+
+
+@compile_kernel(
+    "void(float32[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], float32[::1],"
+    " boolean[::1], int32[:,::1])"
+)
+def _walk(X, roots, left, right, feature, threshold, missing_left, found):
+    for i in range(X.shape[0]):
+        for tree in range(len(roots)):
+            node = roots[tree]
+            while left[node] != node:
+                value = X[i, feature[node]]
+                goes_left = missing_left[node] if np.isnan(value) else value <= threshold[node]
+                node = left[node] if goes_left else right[node]
+            found[i, tree] = node
 
 
 class HoldsForest:
     """Keep a forest as separate arrays, which is what a saved model may hold."""
 
     def _keep(self, forest):
-        self.roots_, self.left_, self.right_ = forest.roots, forest.left, forest.right
-        self.feature_, self.threshold_ = forest.feature, forest.threshold
-        self.weight_, self.depth_ = forest.weight, forest.depth
+        for field in fields(Forest):
+            setattr(self, f"{field.name}_", getattr(forest, field.name))
         leaf = forest.left == np.arange(len(forest.left))
-        self.leaf_number_ = np.where(leaf, np.cumsum(leaf) - 1, 0)
+        self.leaf_number_ = np.where(leaf, np.cumsum(leaf) - 1, 0).astype(np.int32)
 
     @property
     def forest_(self):
         """The trees as arrays."""
-        return Forest(
-            self.roots_,
-            self.left_,
-            self.right_,
-            self.feature_,
-            self.threshold_,
-            self.weight_,
-            self.depth_,
-        )
+        return Forest(**{field.name: getattr(self, f"{field.name}_") for field in fields(Forest)})
 
 
-def explain(forest, value, X):
-    """Shapley values of the mean leaf value, following the training patients at unknown splits.
+def explain(forest, value, X, background=None):
+    """Shapley values of the mean leaf value, exact for each tree.
+
+    Two questions can be asked of an unknown column. Path-dependent (no background): follow both
+    sides of its splits, weighted by the training patients of the node; interventional: put in the
+    values of the background patients, one after the other, and average.
 
     Parameters
     ----------
     forest : Forest
-    value : array of shape (n_nodes,)
+    value : array of shape (n_nodes,) or (n_nodes, k)
         Value of a leaf; ignored at other nodes.
     X : array of shape (n, q)
+    background : array of shape (m, q), optional
+        Cost grows in proportion to m.
 
     Returns
     -------
-    base : float
-        Mean over the training patients.
-    contributions : array of shape (n, q)
+    base : float or array of shape (k,)
+        Mean over the training patients, or over the background.
+    contributions : array of shape (n, q) or (n, q, k)
         ``base + contributions.sum(axis=1)`` is ``forest.mean_value(X, value)``.
 
     References
     ----------
     Lundberg, S. et al. (2020). From local explanations to global understanding with explainable AI
     for trees. Nature Machine Intelligence 2.
+    Janzing, D. et al. (2020). Feature relevance quantification in explainable AI: a causal problem.
+    AISTATS.
     """
     import shap
 
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    value = np.asarray(value, dtype=np.float64)
+    values = value.reshape(len(value), -1)
     n_trees = len(forest.roots)
     ends = np.append(forest.roots[1:], len(forest.left))
-    trees, base = [], 0.0
+    trees, base = [], np.zeros(values.shape[1])
     for start, end in zip(forest.roots, ends, strict=True):
         nodes = np.arange(start, end)
         leaf = forest.left[nodes] == nodes
         weight = forest.weight[nodes]
-        base += float(weight[leaf] @ value[nodes][leaf]) / weight[0] / n_trees
+        left = np.where(leaf, -1, forest.left[nodes] - start)
+        right = np.where(leaf, -1, forest.right[nodes] - start)
+        base += weight[leaf] @ values[nodes][leaf] / weight[0] / n_trees
         trees.append(
             {
-                "children_left": np.where(leaf, -1, forest.left[nodes] - start),
-                "children_right": np.where(leaf, -1, forest.right[nodes] - start),
-                "children_default": np.where(leaf, -1, forest.left[nodes] - start),
+                "children_left": left,
+                "children_right": right,
+                "children_default": np.where(forest.missing_left[nodes], left, right),
                 "features": np.where(leaf, -2, forest.feature[nodes]),
-                "thresholds": forest.threshold[nodes],
-                "values": np.where(leaf, value[nodes], 0.0)[:, None] / n_trees,
+                "thresholds": forest.threshold[nodes].astype(np.float64),
+                "values": np.where(leaf[:, None], values[nodes], 0.0) / n_trees,
                 "node_sample_weight": weight,
             }
         )
-    explainer = shap.TreeExplainer(
-        {"trees": trees, "internal_dtype": np.float64, "input_dtype": np.float32}
-    )
-    X = np.ascontiguousarray(X, dtype=np.float32)
-    contributions = explainer.shap_values(X, check_additivity=False)
-    return base, np.asarray(contributions, dtype=np.float64).reshape(X.shape)
+    model = {"trees": trees, "internal_dtype": np.float64, "input_dtype": np.float32}
+    if background is None:
+        explainer = shap.TreeExplainer(model, feature_perturbation="tree_path_dependent")
+    else:
+        background = np.ascontiguousarray(background, dtype=np.float32)
+        base = np.atleast_1d(forest.mean_value(background, values).mean(axis=0))
+        explainer = shap.TreeExplainer(
+            model, data=background, feature_perturbation="interventional"
+        )
+    contributions = np.asarray(explainer.shap_values(X, check_additivity=False), dtype=np.float64)
+    contributions = contributions.reshape(*X.shape, -1)
+    if value.ndim == 1:
+        return float(base[0]), contributions[:, :, 0]
+    return base, contributions
