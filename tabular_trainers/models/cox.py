@@ -65,7 +65,8 @@ class CoxRegression(BaseEstimator):
     penalties_, coef_path_ : arrays of shape (n_penalties,) and (p, n_penalties), or None
         The path of all patients, where the penalty was chosen.
     chosen_parameters_ : dict
-        Parameters that repeat this fit bit for bit without cross-validation.
+        Penalty and l1_ratio; with the other parameters as they are, they repeat this fit bit for
+        bit without cross-validation.
     inner_value_ : float or None
         Mean Harrell's C of the chosen penalty over the inner folds.
     kkt_ : float

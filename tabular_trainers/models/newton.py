@@ -9,6 +9,7 @@ DENSE = 300  # up to this many dimensions the Hessian is made and solved at each
 CAP = 10.0  # at most this change of the spread of the log hazards in a step
 SETTLED = 1e-5  # change of the spread of the log hazards, over 1 + their spread
 PATIENCE = 10  # steps without a smaller gradient, such as within its rounding
+NOISE = 1e-15  # gradients below it are rounding: the outcome says nothing about any column
 SINGULAR = 1e-11  # squared pivots below it, of a correlation matrix, are no information
 
 
@@ -94,17 +95,12 @@ class _Solver:
         self.preconditioner = None if dense else _Preconditioner(self.fast)
         null = risk_sets.at(np.zeros(len(Z)))
         largest = np.abs(self._back(null.residual())).max(initial=0.0) / self.weight
-        self.target = tolerance * largest
+        self.target = max(tolerance * largest, NOISE)
 
     def _back(self, residual):
         if self.exact is not None:
             return self.exact.T @ residual
         return (self.Z.T @ residual.astype(self.Z.dtype)).astype(np.float64)
-
-    def _forward(self, b):
-        if self.exact is not None:
-            return self.exact @ b
-        return (self.Z @ b.astype(self.Z.dtype)).astype(np.float64)
 
     def _value(self, local, ridge, b):
         return -local.log_likelihood / self.weight + 0.5 * float(ridge @ b**2)
@@ -157,7 +153,7 @@ class _Solver:
     def _conjugate_gradients(self, local, ridge, gradient):
         start = np.abs(gradient).max()
         # One digit a step of Newton, and no finer than what is asked for in the end.
-        enough = max(0.5 * self.target, 0.1 * start * min(1.0, (start / self.target) ** -0.1))
+        enough = max(0.5 * self.target, 0.1 * start * max(start / self.target, 1.0) ** -0.1)
         self.preconditioner.prepare(local, ridge, self.weight)
         step, change = np.zeros(len(gradient)), np.zeros(len(self.Z))
         rest = gradient.copy()

@@ -270,6 +270,17 @@ def test_weights_count_patients():
     assert CoxRegression().fit(X, y, sample_weight=weight).inner_value_ > 0.6
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
+def test_float32_gives_nearly_the_same(l1_ratio):
+    X, y = drawn(p=20)
+    single = CoxRegression(l1_ratio, penalty=0.05).fit(X.astype(np.float32), y)
+    double = CoxRegression(l1_ratio, penalty=0.05).fit(X, y)
+    assert single.converged_
+    assert single.coef_.dtype == np.float64
+    np.testing.assert_allclose(single.coef_, double.coef_, atol=1e-4)
+    assert CoxRegression(l1_ratio, n_penalties=5).fit(X.astype(np.float32), y).inner_value_ > 0.6
+
+
 def test_strata_are_asked_for():
     X, y = drawn(n=60)
     strata = np.arange(60) % 2

@@ -145,7 +145,9 @@ def test_constant_and_duplicate_columns():
     assert only.converged.all()
 
 
-def test_all_patients_leave_before_the_first_event():
+@pytest.mark.parametrize("dense", [0, 300])
+def test_all_patients_leave_before_the_first_event(monkeypatch, dense):
+    monkeypatch.setattr(newton, "DENSE", dense)
     X, y = drawn(30, 3)
     y["event"] = False
     y["event"][np.argmax(y["time"])] = True

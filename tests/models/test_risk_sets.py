@@ -59,7 +59,7 @@ def cases(draw):
     return y, strata, weight, draw(st.sampled_from(TIES)), eta, rng
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(cases())
 def test_likelihood_and_derivatives_are_those_of_a_loop_over_risk_sets(case):
     y, strata, weight, ties, eta, rng = case
