@@ -9,12 +9,12 @@ import pytest
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.models.coordinate_descent import (
-    ScaledColumns,
     elastic_net_path,
     kkt_residual,
     largest_penalty,
 )
 from tabular_trainers.models.risk_sets import RiskSets
+from tabular_trainers.models.scaled_columns import ScaledColumns
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "elastic_net.json").read_text())
 
@@ -199,7 +199,8 @@ def _scale(power):
 
 
 def _scales_mixed(X, y):
-    return X * 10.0 ** np.linspace(-30, 30, X.shape[1]).astype(X.dtype), y, None
+    end = 30 if X.dtype == np.float32 else 150
+    return X * 10.0 ** np.linspace(-end, end, X.shape[1]).astype(X.dtype), y, None
 
 
 def _far_from_zero(X, y):
@@ -259,6 +260,27 @@ def test_a_constant_column_without_a_penalty_stays_at_zero():
     assert path.converged.all()
     assert path.coef[0, 0] != 0
     assert path.coef[1, 0] == 0
+
+
+def test_a_step_that_leads_too_far_is_shortened():
+    rng = np.random.default_rng(6)
+    X = rng.standard_t(1.5, size=(120, 4))  # a few patients with most of the hazard
+    risk_sets = RiskSets(outcome(np.ones(120), np.ceil(np.exp(2 - X[:, 0] + rng.normal(size=120)))))
+    penalties = np.array([1e-4])
+    path = elastic_net_path(X, risk_sets, penalties, 0.5)
+    check(X, risk_sets, penalties, path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_column_that_is_constant_within_the_strata_changes_nothing(dtype):
+    X, y = drawn(p=4, dtype=dtype)
+    X[:, 3] = np.arange(150) % 3
+    risk_sets, factor = RiskSets(y, X[:, 3]), np.array([0.0, 1.0, 1.0, 0.0])
+    path = elastic_net_path(X, risk_sets, [0.05, 0.01], 0.5, factor)
+    without = elastic_net_path(X[:, :3], risk_sets, [0.05, 0.01], 0.5, factor[:3])
+    assert path.converged.all()
+    np.testing.assert_allclose(path.coef[:3], without.coef, atol=1e-4)
+    assert np.abs(path.coef[3]).max() < 0.05
 
 
 def test_an_outcome_that_says_nothing_gives_zero_coefficients():
