@@ -86,7 +86,8 @@ def evaluate(
     feature_sets : sequence of str, optional
         Blocks joined by ``+``. Default: clinical; each other block alone; clinical + each; all.
     models : sequence of str, optional
-        Names in ``MODELS[kind of the endpoint]``; default: all of them.
+        Names in ``MODELS[kind of the endpoint]``; default: all but the reference models
+        (``sksurv_rsf``, ``sksurv_coxnet``).
     folds : int, path or DataFrame, default 5
         Number of folds, or published folds: a folder of ``splits_k.csv`` with columns train and
         val, a ``folds.parquet``, or a table with patient_id, repeat, fold, part.

@@ -143,7 +143,8 @@ def _check_models(models, endpoint):
 
     known = MODELS[endpoint.kind]
     models = [models] if isinstance(models, str) else models
-    models = tuple(dict.fromkeys(models or known))
+    default = [name for name, spec in known.items() if spec.default]
+    models = tuple(dict.fromkeys(models or default))
     for name in models:
         find_model(name, endpoint.kind)
     refusing = [name for name in models if endpoint.has_entry and not known[name].supports_entry]

@@ -44,7 +44,8 @@ def run(
     feature_sets : sequence of str, optional
         Blocks joined by ``+``. Default: clinical; each other block alone; clinical + each; all.
     models : sequence of str, optional
-        Names in ``MODELS[kind of the endpoint]``; default: all of them.
+        Names in ``MODELS[kind of the endpoint]``; default: all but the reference models
+        (``sksurv_rsf``, ``sksurv_coxnet``).
     folds : int or path, default 5
         Number of folds, a folder of ``splits_k.csv`` (columns train, val) or a ``folds.parquet``.
     n_trials : int, default 8

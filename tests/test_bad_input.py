@@ -118,12 +118,13 @@ def test_misspelt_key(refused, cohort):
         (
             "--models",
             "coxx",
-            "unknown survival model 'coxx'; known: cox, rsf, xgb. Did you mean 'cox'?",
+            "unknown survival model 'coxx'; known: cox, rsf, xgb, sksurv_rsf, sksurv_coxnet. "
+            "Did you mean 'cox'?",
         ),
         (
             "--models",
             "cox,logistic",
-            "unknown survival model 'logistic'; known: cox, rsf, xgb.",
+            "unknown survival model 'logistic'; known: cox, rsf, xgb, sksurv_rsf, sksurv_coxnet.",
         ),
         (
             "--feature-sets",

@@ -143,17 +143,31 @@ def test_an_unknown_model_is_named_with_the_nearest(cohort):
     with pytest.raises(DataError) as caught:
         make_plan(cohort, models=["coxx"])
     assert str(caught.value) == (
-        "unknown survival model 'coxx'; known: cox, rsf, xgb. Did you mean 'cox'?"
+        "unknown survival model 'coxx'; known: cox, rsf, xgb, sksurv_rsf, sksurv_coxnet. "
+        "Did you mean 'cox'?"
     )
 
 
 def test_models_that_ignore_entry_times_refuse_before_anything_runs():
     with pytest.raises(DataError) as caught:
-        make_plan(synthetic_cohort(100, entry=True), models=["cox", "rsf"])
+        make_plan(synthetic_cohort(100, entry=True))
     assert str(caught.value) == (
-        "endpoint os has entry times (left truncation), which cox, rsf cannot take. No model takes "
-        "them yet."
+        "endpoint os has entry times (left truncation), which xgb cannot take. "
+        "Choose from: cox, rsf."
     )
+
+
+def test_late_entry_is_fitted_and_measured_where_it_is_defined():
+    found = evaluate(
+        synthetic_cohort(150, features={"clinical": 3}, entry=True),
+        models=["cox", "rsf"],
+        folds=3,
+        n_trials=1,
+        **RESAMPLES,
+    )
+    overall = found.metrics[found.metrics["fold"].isna()].set_index("metric")["estimate"]
+    assert overall["harrell_c"].notna().all()
+    assert overall["uno_c"].isna().all()
 
 
 def test_classification_runs_the_same_way():

@@ -11,6 +11,8 @@ from tabular_trainers.models.classification_forest import RANDOM_FOREST
 from tabular_trainers.models.cox import COX, CoxRegression
 from tabular_trainers.models.forest import RSF, RandomSurvivalForest
 from tabular_trainers.models.linear import LOGISTIC
+from tabular_trainers.models.reference_cox import SKSURV_COXNET
+from tabular_trainers.models.reference_forest import SKSURV_RSF
 from tabular_trainers.models.spec import DataFacts, ModelSpec
 from tabular_trainers.models.storage import load_model, save_model
 from tabular_trainers.preprocess import Preprocessor
@@ -30,7 +32,13 @@ __all__ = [
 ]
 
 MODELS = {
-    "survival": {"cox": COX, "rsf": RSF, "xgb": XGB_SURVIVAL},
+    "survival": {
+        "cox": COX,
+        "rsf": RSF,
+        "xgb": XGB_SURVIVAL,
+        "sksurv_rsf": SKSURV_RSF,
+        "sksurv_coxnet": SKSURV_COXNET,
+    },
     "classification": {
         "logistic": LOGISTIC,
         "random_forest": RANDOM_FOREST,

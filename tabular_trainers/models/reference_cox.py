@@ -182,4 +182,5 @@ SKSURV_COXNET = ModelSpec(
     coefficients=lambda fitted: fitted.coef_,
     intercept=lambda fitted: -float(fitted.centre_ @ fitted.coef_),
     self_tuning="the penalty by the cross-validated partial likelihood over five inner folds",
+    default=False,
 )

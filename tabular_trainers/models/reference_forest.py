@@ -159,4 +159,5 @@ SKSURV_RSF = ModelSpec(
     handles_missing=False,
     scale=False,
     max_block_columns=MAX_BLOCK_COLUMNS,
+    default=False,
 )

@@ -66,6 +66,8 @@ class ModelSpec:
     prepare : callable or None
         ``prepare(X, n_jobs)`` gives what ``fit`` accepts in place of the matrix: made once for an
         inner fold and shared by its trials.
+    default : bool
+        Whether a run that names no models takes it.
     self_tuning : str or None
         How a model without a space chooses for itself, for the methods paragraph.
     """
@@ -87,6 +89,7 @@ class ModelSpec:
     shap_scale: str | None = None
     explained: Callable | None = None
     prepare: Callable | None = None
+    default: bool = True
     self_tuning: str | None = None
 
 

@@ -195,7 +195,8 @@ def test_an_unknown_model_names_the_nearest():
     with pytest.raises(DataError) as caught:
         make_model("coxx", "survival")
     assert str(caught.value) == (
-        "unknown survival model 'coxx'; known: cox, rsf, xgb. Did you mean 'cox'?"
+        "unknown survival model 'coxx'; known: cox, rsf, xgb, sksurv_rsf, sksurv_coxnet. "
+        "Did you mean 'cox'?"
     )
 
 
