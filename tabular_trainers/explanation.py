@@ -104,7 +104,7 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
     }
     if not len(test):
         none = pd.DataFrame(columns=[*KEYS, "block", "contribution"])
-        return {"blocks": none, "contributions": none[KEYS], "values": none[["patient_id"]]}
+        return {"blocks": none, **_folded(none[KEYS], pd.DataFrame(), pd.DataFrame())}
     base, contributions, values = contributions_of(
         pipeline, spec, X.iloc[test], X.iloc[_background(train, seed)], seed
     )
@@ -116,17 +116,25 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
     ]
     return {
         "blocks": pd.concat(summed, ignore_index=True),
-        "contributions": pd.concat(
-            [ids[shown].reset_index(drop=True), contributions[shown].reset_index(drop=True)], axis=1
-        ),
-        "values": pd.concat(
-            [
-                ids.loc[shown, ["patient_id"]].reset_index(drop=True),
-                values[shown].reset_index(drop=True),
-            ],
-            axis=1,
-        ),
+        **_folded(ids[shown].reset_index(drop=True), contributions[shown], values[shown]),
     }
+
+
+def _folded(patients, contributions, values):
+    """Give tables for the store: a column a feature would take a second a fold to write."""
+    cells = {
+        "contribution": contributions.to_numpy(dtype=np.float64).ravel(),
+        "value": values.to_numpy(dtype=np.float64).ravel(),
+    }
+    features = pd.DataFrame({"name": np.array(contributions.columns, dtype=object)})
+    return {"patients": patients, "features": features, "cells": pd.DataFrame(cells)}
+
+
+def _unfolded(result, of):
+    """Give a patient a row and a feature a column."""
+    names = result["features"]["name"]
+    cells = result["cells"][of].to_numpy().reshape(len(result["patients"]), len(names))
+    return pd.DataFrame(cells, columns=list(names))
 
 
 def contributions_of(pipeline, spec, X, background, seed=0):
@@ -172,11 +180,11 @@ def contributions_of(pipeline, spec, X, background, seed=0):
 
 
 def _numbers(X, names):
-    table = pd.DataFrame(np.nan, index=X.index, columns=list(names))
-    for name in table.columns.intersection(X.columns):
-        if pd.api.types.is_numeric_dtype(X[name]):
-            table[name] = X[name].astype(float)
-    return table
+    kinds = X.dtypes
+    numeric = {kind for kind in set(kinds) if pd.api.types.is_numeric_dtype(kind)}
+    known = [name for name in names if name in kinds.index and kinds[name] in numeric]
+    values = X[known].to_numpy(dtype=np.float64, na_value=np.nan)
+    return pd.DataFrame(values, index=X.index, columns=known).reindex(columns=list(names))
 
 
 def _blocks(contributions):
@@ -193,9 +201,12 @@ def _background(train, seed):
 def _largest_features(results):
     """Keep the largest features of one feature set x model by name; sum the rest of each block."""
     # A feature dropped in a fold (constant there, say) contributed nothing to its patients.
-    joined = pd.concat([result["contributions"] for result in results], ignore_index=True)
-    values = pd.concat([result["values"] for result in results], ignore_index=True)
-    ids, contributions = joined[KEYS], joined.drop(columns=KEYS).fillna(0.0)
+    ids = pd.concat([result["patients"] for result in results], ignore_index=True)
+    contributions, values = (
+        pd.concat([_unfolded(result, of) for result in results], ignore_index=True)
+        for of in ("contribution", "value")
+    )
+    contributions = contributions.fillna(0.0)
     size = contributions.abs().mean().sort_values(ascending=False, kind="stable")
     largest = list(size.index[:SHOWN_FEATURES])
     rows = []

@@ -30,7 +30,8 @@ def test_base_and_contributions_add_up_to_the_held_out_prediction(explained):
     risk = evaluation.predictions.set_index(KEYS)["risk"]
     for table in (shap, blocks):
         total = table.groupby(KEYS)["contribution"].sum() + table.groupby(KEYS)["base"].first()
-        for model, spec in specs.items():
+        for model in evaluation.plan.models:
+            spec = specs[model]
             ours = total[total.index.get_level_values("model") == model]
             if spec.shap_scale == "log odds":
                 ours = 1 / (1 + np.exp(-ours))
