@@ -6,6 +6,8 @@ in an expanded matrix (numbers, missing indicators, one-hot levels), so the coef
 model map back to the user's columns exactly.
 """
 
+import hashlib
+import threading
 from collections import Counter
 
 import numpy as np
@@ -20,6 +22,7 @@ DEFAULT_COMPONENTS = 32  # about one for five events in cohorts of a few hundred
 MIN_MISSING_SHARE = 0.05  # a missing indicator needs this share of the training part ...
 MIN_MISSING_PATIENTS = 10  # ... and this many patients, otherwise it fits noise
 MISSING_LEVEL = "(missing)"
+KEPT_AXES = 32  # decompositions: the inner and outer training parts of five folds, and of all
 
 
 class Preprocessor(TransformerMixin, BaseEstimator):
@@ -414,7 +417,29 @@ def _indicators(raw, missing, reduced, kept):
 
 
 def _principal_axes(z, wanted, scale):
-    """Compute the loadings (n_columns, k) of the first k components of standardised columns.
+    """Compute the loadings (n_columns, k) of the first k components of standardised columns."""
+    axes, first = _known_axes(z, wanted)
+    return np.ascontiguousarray(axes / np.sqrt(first / len(z)) if scale else axes)
+
+
+def _known_axes(z, wanted):
+    """Decompose a block once: models and feature sets of a fold ask for the same components."""
+    key = (hashlib.blake2b(np.ascontiguousarray(z)).digest(), z.shape, wanted)
+    found = _AXES.get(key)
+    if found is None:
+        found = _decompose(z, wanted)
+        with _AXES_LOCK:
+            _AXES[key] = found
+            while len(_AXES) > KEPT_AXES:
+                del _AXES[next(iter(_AXES))]
+    return found
+
+
+_AXES, _AXES_LOCK = {}, threading.Lock()
+
+
+def _decompose(z, wanted):
+    """Give the leading axes (n_columns, k), of unit length, and the largest eigenvalue.
 
     Decomposes whichever of the two cross products is smaller; signs are fixed by the largest
     loading, so that the same data give the same components.
@@ -430,5 +455,6 @@ def _principal_axes(z, wanted, scale):
     values, vectors = values[:k], vectors[:, :k]
     axes = z.T @ vectors / np.sqrt(values) if n < p else vectors
     largest = np.abs(axes).argmax(axis=0)
-    axes = axes * np.where(axes[largest, np.arange(k)] < 0, -1.0, 1.0)
-    return np.ascontiguousarray(axes / np.sqrt(values[0] / n) if scale else axes)
+    axes = np.ascontiguousarray(axes * np.where(axes[largest, np.arange(k)] < 0, -1.0, 1.0))
+    axes.setflags(write=False)  # several models hold it
+    return axes, values[0]

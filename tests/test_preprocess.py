@@ -232,3 +232,32 @@ def test_an_unknown_reduction():
     assert str(caught.value) == (
         "blocks.image, reduce: umap is not known; expected { pca = number of components }."
     )
+
+
+def test_a_block_is_decomposed_once_for_models_and_feature_sets(monkeypatch):
+    from tabular_trainers import preprocess
+
+    done = []
+
+    def counted(z, wanted):
+        done.append(z.shape)
+        return decompose(z, wanted)
+
+    decompose = preprocess._decompose
+    monkeypatch.setattr(preprocess, "_decompose", counted)
+    monkeypatch.setattr(preprocess, "_AXES", {})
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 12)), columns=[f"genes.g{j}" for j in range(12)])
+    with_age = X.assign(**{"clinical.age": rng.normal(size=40)})
+    first = Preprocessor(reduce={"genes": {"pca": 3}}, scale=False).fit_transform(X)
+    again = Preprocessor(reduce={"genes": {"pca": 3}}, scale=False).fit_transform(with_age)
+    np.testing.assert_array_equal(again[:, 1:], first)
+    scaled = Preprocessor(reduce={"genes": {"pca": 3}}).fit_transform(X)
+    np.testing.assert_allclose(scaled, first / first[:, 0].std())
+    assert len(done) == 1
+    Preprocessor(reduce={"genes": {"pca": 2}}).fit_transform(X)
+    Preprocessor(reduce={"genes": {"pca": 3}}).fit_transform(X + np.eye(40, 12))
+    assert len(done) == 3
+    monkeypatch.setattr(preprocess, "KEPT_AXES", 2)
+    Preprocessor(reduce={"genes": {"pca": 4}}).fit_transform(X)
+    assert len(preprocess._AXES) == 2
