@@ -153,7 +153,7 @@ def test_hazard_and_survival_are_means_over_trees():
 
 def test_out_of_bag_risk_is_that_of_the_trees_a_patient_was_not_drawn_for():
     X, y, _ = drawn(n=120)
-    model = RandomSurvivalForest(6, oob_score=True, random_state=3).fit(X, y)
+    model = RandomSurvivalForest(6, bootstrap=True, oob_score=True, random_state=3).fit(X, y)
     rank = np.searchsorted(np.unique(y["time"][y["event"]]), y["time"], side="right")
     order = np.lexsort((~y["event"], rank))
     seeds = np.random.SeedSequence(3).generate_state(6, np.uint64)
@@ -181,7 +181,10 @@ def test_subsamples_and_depth():
     assert (model.weight_[model.roots_] == 100).all()
     assert model.depth_ == 2
     assert len(model.risk_) <= 3 * 4
+    default = RandomSurvivalForest(3).fit(X, y)
+    assert (default.weight_[default.roots_] == 126).all()  # 63.2%, each once
     everyone = RandomSurvivalForest(2, bootstrap=False, max_features=1.0).fit(X, y)
+    assert (everyone.weight_[everyone.roots_] == 200).all()
     half = len(everyone.left_) // 2  # the same patients and columns: the same tree twice
     np.testing.assert_array_equal(everyone.feature_[:half], everyone.feature_[half:])
 
