@@ -24,7 +24,7 @@ class BoostedCox(Boosted):
     Parameters
     ----------
     n_trees : int or None
-        Boosting rounds; costs time in proportion. None: those, from 50 to 300, with the highest
+        Boosting rounds; costs time in proportion. None: those, from 70 to 300, with the highest
         partial likelihood of the patients held out from the inner folds.
     max_depth : int
         Splits from root to leaf, at most.
@@ -62,7 +62,7 @@ class BoostedCox(Boosted):
         self,
         n_trees=None,
         max_depth=2,
-        learning_rate=0.1,
+        learning_rate=0.07,
         min_child_weight=2.0,
         reg_lambda=10.0,
         subsample=0.7,
@@ -146,7 +146,7 @@ class BoostedClassifier(Boosted):
     Parameters
     ----------
     n_trees : int or None
-        Boosting rounds; costs time in proportion. None: those, from 50 to 300, with the least log
+        Boosting rounds; costs time in proportion. None: those, from 70 to 300, with the least log
         loss of the patients held out from inner folds.
     max_depth : int
         Splits from root to leaf, at most.
@@ -179,7 +179,7 @@ class BoostedClassifier(Boosted):
         self,
         n_trees=None,
         max_depth=2,
-        learning_rate=0.1,
+        learning_rate=0.07,
         min_child_weight=2.0,
         reg_lambda=10.0,
         subsample=0.7,
