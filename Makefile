@@ -1,6 +1,6 @@
 # Only Python 3.11 or later, git and make are needed. Variables:
 #   PYTHON=...   the Python to use          LATEST=1     newest libraries instead of constraints.txt
-#   ARGS=...     more arguments for pytest
+#   ARGS=...     more arguments for pytest, or for the benchmarks
 
 VENV := .venv$(if $(LATEST),-latest)
 CONSTRAINTS := $(if $(LATEST),,-c constraints.txt)
@@ -14,7 +14,7 @@ PYTEST = $(BIN)/pytest -n logical --dist loadfile $(ARGS)
 ELSEWHERE = slow or gpu or slurm or browser
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-lowest lint wheelhouse clean
+.PHONY: help demo test test-slow test-lowest lint benchmark wheelhouse clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -35,6 +35,9 @@ test-lowest:  ## run the quick tests with every dependency at its lower bound
 lint: $(VENV)/.installed-test  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+benchmark: $(VENV)/.installed  ## measure speed and memory (hours, idle machine): RESULTS.md
+	$(BIN)/python tests/benchmarks/benchmark.py $(ARGS)
 
 wheelhouse: $(VENV)/.created  ## collect every wheel and hash, to install where there is no internet
 	rm -rf build wheelhouse.partial
