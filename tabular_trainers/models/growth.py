@@ -103,7 +103,8 @@ def grow_forest(
     p, n = columns.bins.shape
     # In the order of the times a node's patients come sorted, and its leaf's curves cost one pass.
     order = np.lexsort((~times.event, times.time_rank))
-    bins = np.ascontiguousarray(columns.bins[:, order])
+    bins = np.take(columns.bins, order, axis=1)
+    rows = np.ascontiguousarray(bins.T)
     weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     weight = (weight / weight.mean())[order]
     outcome = [
@@ -123,7 +124,7 @@ def grow_forest(
     seeds = np.random.SeedSequence(seed).generate_state(n_trees, dtype=np.uint64)
 
     def grow(tree_seed):
-        return grow_tree(bins, columns.n_cuts, weight, *outcome, *settings, tree_seed)
+        return grow_tree(bins, rows, columns.n_cuts, weight, *outcome, *settings, tree_seed)
 
     total, trees = np.zeros(n), np.zeros(n)
     grown = []

@@ -14,7 +14,7 @@ from tabular_trainers.models.binning import MAX_BINS, MISSING
 
 # From about this many patients on a table of time bin x column bin is summed up whole; below,
 # patients are sorted by their bin and counted one after the other. Measured on 17,000 x 2,000.
-_LARGE_NODE = 600
+_LARGE_NODE = 450
 # The table's variance is in single precision; only cuts this close to the best are looked at again
 # in double precision, which decides.
 _NEARLY_BEST = 1 - 1e-4
@@ -52,18 +52,28 @@ def _draw(n, n_drawn, replace, state):
     return drawn, state
 
 
-def _sort_by_bin(column, members, own_bin, order, bin_count, bin_end):
+def _gather(rows, members, columns, own_bins):
+    """Read the bins of a node's patients row by row.
+
+    A small node's patients lie far apart in a column, so that each is a wait for memory; in a row
+    neighbouring columns come together.
+    """
+    for q in range(len(members)):
+        row = rows[members[q]]
+        for c in range(len(columns)):
+            own_bins[c, q] = row[columns[c]]
+
+
+def _sort_by_bin(own_bin, order, bin_count, bin_end):
     """Count and sort a node's patients by their bin, missing values last."""
     bin_count[:] = 0
-    for q in range(len(members)):
-        b = column[members[q]]
-        own_bin[q] = b
-        bin_count[b] += 1
+    for q in range(len(order)):
+        bin_count[own_bin[q]] += 1
     at = 0
     for b in range(MISSING + 1):
         bin_end[b] = at
         at += bin_count[b]
-    for q in range(len(members)):
+    for q in range(len(order)):
         b = own_bin[q]
         order[bin_end[b]] = q
         bin_end[b] += 1
@@ -136,7 +146,7 @@ def _scan_patients(
 
 
 def _fill_table(
-    column, members, score, single, low, high, late, used, width, bin_count, bin_score, table
+    column, members, score, single, low, high, late, used, width, bin_count, bin_score, table, flat
 ):
     """Sum scores by bin; count patients up to each bin (column) by the time bin they leave after.
 
@@ -145,11 +155,8 @@ def _fill_table(
     """
     bin_count[:] = 0
     bin_score[:] = 0.0
-    for k in range(used + 1):
-        row = table[k]
-        for b in range(width):
-            row[b] = 0
-        row[MISSING] = 0
+    for k in range((used + 1) * table.shape[1]):
+        flat[k] = 0
     for q in range(len(members)):
         b = column[members[q]]
         bin_count[b] += 1
@@ -296,13 +303,14 @@ def _leaf_curves(members, drawn, event, entry_rank, time_rank, end_rank, n_ranks
 @compile_kernel(
     "Tuple((int32[::1], int32[::1], int32[::1], int64[::1], uint8[::1], float64[::1], float64[::1],"
     " float64[::1], float32[:,::1], float32[:,::1], int32[::1], int64))"
-    "(uint8[:,::1], int64[::1], float64[::1], boolean[::1], int64[::1], int64[::1], int64[::1],"
-    " int64[::1], int64[::1], int64, int64, int64, int64, int64, boolean, boolean, uint64)",
+    "(uint8[:,::1], uint8[:,::1], int64[::1], float64[::1], boolean[::1], int64[::1], int64[::1],"
+    " int64[::1], int64[::1], int64[::1], int64, int64, int64, int64, int64, boolean, boolean, uint64)",
     fastmath={"reassoc", "contract"},
     helpers=(
         _next,
         _below,
         _draw,
+        _gather,
         _sort_by_bin,
         _scan_patients,
         _fill_table,
@@ -313,6 +321,7 @@ def _leaf_curves(members, drawn, event, entry_rank, time_rank, end_rank, n_ranks
 )
 def grow_tree(
     bins,
+    rows,
     n_cuts,
     weight,
     event,
@@ -335,6 +344,8 @@ def grow_tree(
     Parameters
     ----------
     bins : uint8 array of shape (p, n)
+    rows : uint8 array of shape (n, p)
+        The same, a patient after the other.
     n_cuts : int array of shape (p,)
     weight : float array of shape (n,)
     event : bool array of shape (n,)
@@ -406,7 +417,7 @@ def grow_tree(
     single = np.empty(size, dtype=np.float32)
     low = np.empty(size, dtype=np.uint32)
     high = np.empty(size, dtype=np.uint32)
-    own_bin = np.empty(size, dtype=np.uint8)
+    own_bins = np.empty((tried, _LARGE_NODE), dtype=np.uint8)
     order = np.empty(size, dtype=np.uint32)
     moved = np.empty(size, dtype=np.uint32)
     # of a node's time bins; those without events are left out
@@ -422,12 +433,14 @@ def grow_tree(
     missing = np.zeros(n_steps)
     # of a column's bins
     columns = np.arange(p)
+    looked_at = np.empty(tried, dtype=np.int64)
     bin_count = np.zeros(MAX_BINS + 1, dtype=np.int64)
     bin_end = np.zeros(MAX_BINS + 1, dtype=np.int64)
     bin_score = np.zeros(MAX_BINS + 1)
     variance = np.zeros(MAX_BINS, dtype=np.float32)
     carry = np.zeros(MAX_BINS + 8, dtype=np.float32)
     table = np.zeros((n_steps + 1, MAX_BINS + 8), dtype=np.float32)
+    flat = table.reshape(table.size)
 
     # Children are numbered after their parent, so one pass over the growing list grows the tree;
     # splitting partitions the node's stretch of ``members`` and keeps the order of times.
@@ -482,10 +495,18 @@ def grow_tree(
                 state = _next(state)
                 other = c + _below(state, p - c)
                 columns[c], columns[other] = columns[other], columns[c]
+            large = m >= _LARGE_NODE
+            for c in range(tried):  # in their order: neighbours share a line of memory
+                at = c
+                while at > 0 and looked_at[at - 1] > columns[c]:
+                    looked_at[at] = looked_at[at - 1]
+                    at -= 1
+                looked_at[at] = columns[c]
+            if not large:
+                _gather(rows, own, looked_at, own_bins)
             for c in range(tried):
-                j = columns[c]
+                j = looked_at[c]
                 width = n_cuts[j] + 1
-                large = m >= _LARGE_NODE
                 if large:
                     _fill_table(
                         bins[j],
@@ -500,9 +521,10 @@ def grow_tree(
                         bin_count,
                         bin_score,
                         table,
+                        flat,
                     )
                 else:
-                    _sort_by_bin(bins[j], own, own_bin, order, bin_count, bin_end)
+                    _sort_by_bin(own_bins[c], order[:m], bin_count, bin_end)
                 n_missing = bin_count[MISSING]
                 if n_missing == m or (n_missing == 0 and width == 1):
                     continue
@@ -537,7 +559,7 @@ def grow_tree(
                         best, at = _scan_patients(
                             side,
                             order[:m],
-                            own_bin,
+                            own_bins[c],
                             m - n_missing,
                             score,
                             count,
