@@ -7,6 +7,8 @@ f_k = d_k (n_k - d_k) / (n_k^2 (n_k - 1)). Both are followed from the lowest bin
 highest.
 """
 
+from collections import namedtuple
+
 import numpy as np
 
 from tabular_trainers.kernels import compile_kernel
@@ -19,6 +21,16 @@ _LARGE_NODE = 450
 # in double precision, which decides.
 _NEARLY_BEST = 1 - 1e-4
 _LEAST_VARIANCE = 1e-9  # of patients at risk alone it is 0, but for rounding
+
+
+# Of a node's patients, in the order of their times: weighted score, weight in double and single
+# precision, and the node's time bins after which they are at risk and up to which.
+_Patients = namedtuple("_Patients", "score weight single low high")
+# Of a node's time bins that have events, counted from 0: n_k and f_k; then sums before each of them
+# of f and of f n; and room for two that change with the column.
+_TimeBins = namedtuple("_TimeBins", "at_risk factor factor_sum expected follow missing")
+# Of a column's bins: patients, score, and the table of those who leave by time bin.
+_ColumnBins = namedtuple("_ColumnBins", "count end score table flat carry variance")
 
 
 # The helpers are functions of their own since LLVM vectorises their loops there, and does not
@@ -64,42 +76,28 @@ def _gather(rows, members, columns, own_bins):
             own_bins[c, q] = row[columns[c]]
 
 
-def _sort_by_bin(own_bin, order, bin_count, bin_end):
+def _sort_by_bin(own_bin, order, bins):
     """Count and sort a node's patients by their bin, missing values last."""
-    bin_count[:] = 0
+    bins.count[:] = 0
     for q in range(len(order)):
-        bin_count[own_bin[q]] += 1
+        bins.count[own_bin[q]] += 1
     at = 0
     for b in range(MISSING + 1):
-        bin_end[b] = at
-        at += bin_count[b]
+        bins.end[b] = at
+        at += bins.count[b]
     for q in range(len(order)):
         b = own_bin[q]
-        order[bin_end[b]] = q
-        bin_end[b] += 1
+        order[bins.end[b]] = q
+        bins.end[b] += 1
 
 
-def _scan_patients(
-    side,
-    order,
-    own_bin,
-    n_known,
-    score,
-    weight,
-    low,
-    high,
-    factor_sum,
-    expected,
-    follow,
-    used,
-    min_leaf,
-    best,
-):
+def _scan_patients(side, n_known, order, own_bin, patients, times, used, min_leaf, best):
     """Best cut of a column, patient after patient, and its value; a bin of -1 if none is better.
 
     A patient of weight w, at risk in time bins from low to high, changes V by
     w sum_k f_k (n_k - w - 2 l_k): sums of f and of f n are known, that of f l is followed.
     """
+    factor_sum, expected, follow = times.factor_sum, times.expected, times.follow
     m = len(order)
     numerator = 0.0
     variance = 0.0
@@ -111,10 +109,10 @@ def _scan_patients(
     n_before = m - n_known if side == 1 else 0
     for step in range(n_before + n_known):
         q = order[n_known + step] if step < n_before else order[step - n_before]
-        w = weight[q]
-        lo = low[q]
-        hi = high[q]
-        numerator += score[q]
+        w = patients.weight[q]
+        lo = patients.low[q]
+        hi = patients.high[q]
+        numerator += patients.score[q]
         variance += w * (
             (expected[hi] - expected[lo])
             - w * (factor_sum[hi] - factor_sum[lo])
@@ -145,26 +143,25 @@ def _scan_patients(
     return best, cut
 
 
-def _fill_table(
-    column, members, score, single, low, high, late, used, width, bin_count, bin_score, table, flat
-):
+def _fill_table(column, members, patients, late, used, width, bins):
     """Sum scores by bin; count patients up to each bin (column) by the time bin they leave after.
 
     Row r is for those who leave after time bin used - 1 - r, counted from 0, so that the rows up to
     it are those at risk then; late entrants are taken off again. The last row is never read.
     """
-    bin_count[:] = 0
-    bin_score[:] = 0.0
+    table = bins.table
+    bins.count[:] = 0
+    bins.score[:] = 0.0
     for k in range((used + 1) * table.shape[1]):
-        flat[k] = 0
+        bins.flat[k] = 0
     for q in range(len(members)):
         b = column[members[q]]
-        bin_count[b] += 1
-        bin_score[b] += score[q]
-        table[used - high[q], b] += single[q]
+        bins.count[b] += 1
+        bins.score[b] += patients.score[q]
+        table[used - patients.high[q], b] += patients.single[q]
     if late:
         for q in range(len(members)):
-            table[used - low[q], column[members[q]]] -= single[q]
+            table[used - patients.low[q], column[members[q]]] -= patients.single[q]
     k = 0
     while k + 8 <= used:  # eight rows at a time: a running sum waits for the one before
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
@@ -194,15 +191,15 @@ def _fill_table(
         k += 1
 
 
-def _table_variance(table, missing, at_risk, factor, used, width, carry, variance):
+def _table_variance(times, used, width, table, carry, variance):
     variance[:width] = 0
     carry[:width] = 0
     for r in range(used):
         row = table[r]
         k = used - 1 - r
-        f = np.float32(factor[k])
-        n = np.float32(at_risk[k])
-        more = np.float32(missing[k])
+        f = np.float32(times.factor[k])
+        n = np.float32(times.at_risk[k])
+        more = np.float32(times.missing[k])
         for b in range(width):
             here = carry[b] + row[b]
             carry[b] = here
@@ -210,35 +207,20 @@ def _table_variance(table, missing, at_risk, factor, used, width, carry, varianc
             variance[b] += f * here * (n - here)
 
 
-def _scan_table(
-    side,
-    missing_score,
-    missing,
-    bin_count,
-    bin_score,
-    table,
-    at_risk,
-    factor,
-    used,
-    width,
-    m,
-    min_leaf,
-    carry,
-    variance,
-    best,
-):
+def _scan_table(side, missing_score, times, used, width, bins, m, min_leaf, best):
     """Best cut of a column from its table, and its value; a bin of -1 if none is better.
 
     On side 1 the missing values, ``missing`` of them at risk in a time bin, are left of all cuts.
     """
-    _table_variance(table, missing, at_risk, factor, used, width, carry, variance)
+    table, variance = bins.table, bins.variance
+    _table_variance(times, used, width, table, bins.carry, variance)
     numerator = missing_score
-    below = bin_count[MISSING] if side == 1 else 0
+    below = bins.count[MISSING] if side == 1 else 0
     cut = -1
     for b in range(width):
-        below += bin_count[b]
-        numerator += bin_score[b]
-        if bin_count[b] == 0 or below < min_leaf:
+        below += bins.count[b]
+        numerator += bins.score[b]
+        if bins.count[b] == 0 or below < min_leaf:
             continue
         if m - below < min_leaf:
             break
@@ -248,8 +230,8 @@ def _scan_table(
             present = 0.0
             for k in range(used - 1, -1, -1):
                 present += table[used - 1 - k, b]
-                here = present + missing[k]
-                exact += factor[k] * here * (at_risk[k] - here)
+                here = present + times.missing[k]
+                exact += times.factor[k] * here * (times.at_risk[k] - here)
             if square > best * exact:
                 best = square / exact
                 cut = b
@@ -304,7 +286,8 @@ def _leaf_curves(members, drawn, event, entry_rank, time_rank, end_rank, n_ranks
     "Tuple((int32[::1], int32[::1], int32[::1], int64[::1], uint8[::1], float64[::1], float64[::1],"
     " float64[::1], float32[:,::1], float32[:,::1], int32[::1], int64))"
     "(uint8[:,::1], uint8[:,::1], int64[::1], float64[::1], boolean[::1], int64[::1], int64[::1],"
-    " int64[::1], int64[::1], int64[::1], int64, int64, int64, int64, int64, boolean, boolean, uint64)",
+    " int64[::1], int64[::1], int64[::1], int64, int64, int64, int64, int64, boolean, boolean,"
+    " uint64)",
     fastmath={"reassoc", "contract"},
     helpers=(
         _next,
@@ -411,36 +394,40 @@ def grow_tree(
     n_leaves = 0
     depth = 0
 
-    # of a node's patients, in their order
-    score = np.empty(size)
-    count = np.empty(size)
-    single = np.empty(size, dtype=np.float32)
-    low = np.empty(size, dtype=np.uint32)
-    high = np.empty(size, dtype=np.uint32)
+    patients = _Patients(
+        np.empty(size),
+        np.empty(size),
+        np.empty(size, dtype=np.float32),
+        np.empty(size, dtype=np.uint32),
+        np.empty(size, dtype=np.uint32),
+    )
     own_bins = np.empty((tried, _LARGE_NODE), dtype=np.uint8)
     order = np.empty(size, dtype=np.uint32)
     moved = np.empty(size, dtype=np.uint32)
-    # of a node's time bins; those without events are left out
     deaths = np.zeros(n_steps + 2)
     change = np.zeros(n_steps + 2)
     squeezed = np.zeros(n_steps + 1, dtype=np.int64)
     cumulative = np.zeros(n_steps + 1)
-    at_risk = np.zeros(n_steps)
-    factor = np.zeros(n_steps)
-    factor_sum = np.zeros(n_steps + 4)
-    expected = np.zeros(n_steps + 1)
-    follow = np.zeros(n_steps + 4)
-    missing = np.zeros(n_steps)
-    # of a column's bins
+    times = _TimeBins(
+        np.zeros(n_steps),
+        np.zeros(n_steps),
+        np.zeros(n_steps + 4),
+        np.zeros(n_steps + 1),
+        np.zeros(n_steps + 4),
+        np.zeros(n_steps),
+    )
     columns = np.arange(p)
     looked_at = np.empty(tried, dtype=np.int64)
-    bin_count = np.zeros(MAX_BINS + 1, dtype=np.int64)
-    bin_end = np.zeros(MAX_BINS + 1, dtype=np.int64)
-    bin_score = np.zeros(MAX_BINS + 1)
-    variance = np.zeros(MAX_BINS, dtype=np.float32)
-    carry = np.zeros(MAX_BINS + 8, dtype=np.float32)
     table = np.zeros((n_steps + 1, MAX_BINS + 8), dtype=np.float32)
-    flat = table.reshape(table.size)
+    column = _ColumnBins(
+        np.zeros(MAX_BINS + 1, dtype=np.int64),
+        np.zeros(MAX_BINS + 1, dtype=np.int64),
+        np.zeros(MAX_BINS + 1),
+        table,
+        table.reshape(table.size),
+        np.zeros(MAX_BINS + 8, dtype=np.float32),
+        np.zeros(MAX_BINS, dtype=np.float32),
+    )
 
     # Children are numbered after their parent, so one pass over the growing list grows the tree;
     # splitting partitions the node's stretch of ``members`` and keeps the order of times.
@@ -468,11 +455,11 @@ def grow_tree(
             d = deaths[t]
             if d > 0:
                 present = max(present, d)  # sums of weights round
-                at_risk[used] = present
+                times.at_risk[used] = present
                 spread = d * (present - d) / (present - 1) if present > 1 else 0.0
-                factor[used] = spread / present / present
-                factor_sum[used + 1] = factor_sum[used] + factor[used]
-                expected[used + 1] = expected[used] + spread / present
+                times.factor[used] = spread / present / present
+                times.factor_sum[used + 1] = times.factor_sum[used] + times.factor[used]
+                times.expected[used + 1] = times.expected[used] + spread / present
                 cumulative[used + 1] = cumulative[used] + d / present
                 used += 1
             squeezed[t] = used
@@ -484,12 +471,14 @@ def grow_tree(
         if m >= 2 * min_leaf and used > 0 and level[node] < max_depth:
             for q in range(m):
                 i = own[q]
-                count[q] = drawn[i]
-                single[q] = drawn[i]
-                high[q] = squeezed[last[i]]
-                low[q] = squeezed[first[i] - 1] if first[i] <= last[i] else high[q]
-                hazard_seen = cumulative[high[q]] - cumulative[low[q]]
-                score[q] = drawn[i] * ((1.0 if event[i] else 0.0) - hazard_seen)
+                patients.weight[q] = drawn[i]
+                patients.single[q] = drawn[i]
+                patients.high[q] = squeezed[last[i]]
+                patients.low[q] = (
+                    squeezed[first[i] - 1] if first[i] <= last[i] else patients.high[q]
+                )
+                hazard_seen = cumulative[patients.high[q]] - cumulative[patients.low[q]]
+                patients.score[q] = drawn[i] * ((1.0 if event[i] else 0.0) - hazard_seen)
             for c in range(tried):
                 # the next of a random order of the columns
                 state = _next(state)
@@ -508,66 +497,33 @@ def grow_tree(
                 j = looked_at[c]
                 width = n_cuts[j] + 1
                 if large:
-                    _fill_table(
-                        bins[j],
-                        own,
-                        score,
-                        single,
-                        low,
-                        high,
-                        late,
-                        used,
-                        width,
-                        bin_count,
-                        bin_score,
-                        table,
-                        flat,
-                    )
+                    _fill_table(bins[j], own, patients, late, used, width, column)
                 else:
-                    _sort_by_bin(own_bins[c], order[:m], bin_count, bin_end)
-                n_missing = bin_count[MISSING]
+                    _sort_by_bin(own_bins[c], order[:m], column)
+                n_missing = column.count[MISSING]
                 if n_missing == m or (n_missing == 0 and width == 1):
                     continue
                 for side in range(1 if n_missing == 0 else 2):  # missing values right, then left
                     if large:
-                        missing[:used] = 0.0
+                        times.missing[:used] = 0.0
                         missing_score = 0.0
                         if side == 1:
-                            missing_score = bin_score[MISSING]
+                            missing_score = column.score[MISSING]
                             present = 0.0
                             for k in range(used - 1, -1, -1):
-                                present += table[used - 1 - k, MISSING]
-                                missing[k] = present
+                                present += column.table[used - 1 - k, MISSING]
+                                times.missing[k] = present
                         best, at = _scan_table(
-                            side,
-                            missing_score,
-                            missing,
-                            bin_count,
-                            bin_score,
-                            table,
-                            at_risk,
-                            factor,
-                            used,
-                            width,
-                            m,
-                            min_leaf,
-                            carry,
-                            variance,
-                            best,
+                            side, missing_score, times, used, width, column, m, min_leaf, best
                         )
                     else:
                         best, at = _scan_patients(
                             side,
+                            m - n_missing,
                             order[:m],
                             own_bins[c],
-                            m - n_missing,
-                            score,
-                            count,
-                            low,
-                            high,
-                            factor_sum,
-                            expected,
-                            follow,
+                            patients,
+                            times,
                             used,
                             min_leaf,
                             best,
