@@ -66,8 +66,8 @@ def tcga_folder():
     return folder if folder.is_dir() else None
 
 
-def tcga(name, clinical=True):
-    """Read a TCGA cohort: genomic and clinical columns of every patient, medians for missing.
+def tcga(name):
+    """Read a TCGA cohort: clinical and genomic columns of every patient, medians for missing.
 
     Returns
     -------
@@ -79,11 +79,10 @@ def tcga(name, clinical=True):
 
     table = pd.read_csv(tcga_folder() / f"tcga_{name}.csv.gz", low_memory=False)
     table = table.drop_duplicates("case_id").set_index("case_id")
-    columns = [column for column in table if column.endswith(("_rnaseq", "_cnv", "_mut"))]
-    if clinical:
-        columns += [c for c in ("age", "is_female", "oncotree_code") if table[c].nunique() > 1]
+    clinical = [c for c in ("age", "is_female", "oncotree_code") if table[c].nunique() > 1]
+    genes = [column for column in table if column.endswith(("_rnaseq", "_cnv", "_mut"))]
     y = outcome(table["censorship"] == 0, table["survival_months"])
-    return complete(table[columns]), y, table.index
+    return complete(table[clinical + genes]), y, table.index
 
 
 def small(name):
@@ -108,13 +107,14 @@ def complete(table):
 def load(cohort, n=None, p=None, fold=None):
     """Load a cohort for a benchmark from where another process has kept it.
 
-    Made in the measured process, it would leave a higher peak of memory than the work itself.
+    Made in the measured process, it would leave a higher peak of memory than the work itself. Kept
+    in the folder tabular-trainers-benchmarks of the system's temporary one; delete that when this
+    file or the tables change.
 
     Parameters
     ----------
     cohort : str
-        ``"simulated"``, a TCGA cohort, or ``"<name>_genes"``: without clinical columns and
-        standardised.
+        ``"simulated"``, a TCGA cohort, or ``"<name>_scaled"``, with standardised columns.
     n, p : int
         Size of a simulated cohort.
     fold : int, optional
@@ -147,10 +147,10 @@ def keep(key, stem):
     if key.startswith("simulated"):
         X, y = simulate(*map(int, key.split("-")[1:]))
     else:
-        name, _, genes = key.partition("_")
-        X, y, patients = tcga(name, clinical=not genes)
+        name, _, scaled = key.partition("_")
+        X, y, patients = tcga(name)
         np.save(f"{stem}.folds.npy", _published_folds(name, patients))
-        if genes:
+        if scaled:
             scale = X.std(axis=0, dtype=np.float64)
             X = ((X - X.mean(axis=0)) / np.where(scale > 0, scale, 1)).astype(np.float32)
     np.save(f"{stem}.y.npy", y)

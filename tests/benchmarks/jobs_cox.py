@@ -140,8 +140,8 @@ def unpenalised_lifelines(data, ties):
     )
 
 
-def unpenalised_r(data, ties):
-    """Fit R coxph."""
+def unpenalised_r(data, ties, task="coxph"):
+    """Fit R coxph, or what it calls when everything is prepared (``"coxph.fit"``)."""
     from r_peers import r_job
 
     X, y, *_ = cohorts.load(**data)
@@ -149,7 +149,7 @@ def unpenalised_r(data, ties):
     def facts(_, coef):
         return {"first coefficient": float(coef[0, 0])}
 
-    return r_job("coxph", X, y, facts, ties=ties)
+    return r_job(task, X, y, facts, ties=ties)
 
 
 def _ridge_penalties(X, y, shares):

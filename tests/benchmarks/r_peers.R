@@ -16,6 +16,10 @@ tasks <- list(
     model <- coxph(y ~ x, ties = given$ties, model = FALSE)
     list(penalties = 0, coef = coef(model))
   },
+  coxph.fit = function(x, y) {  # without the model frame and the concordance
+    model <- coxph.fit(x, y, NULL, NULL, NULL, coxph.control(), NULL, given$ties, NULL)
+    list(penalties = 0, coef = model$coefficients)
+  },
   glmnet = function(x, y) {
     fit <- function(...) glmnet::glmnet(x, y, family = "cox", alpha = given$l1_ratio, standardize = FALSE, ...)
     model <- if (is.null(given$lowest)) {

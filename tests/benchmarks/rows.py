@@ -12,7 +12,7 @@ SMALL = simulated(300, 40)
 COX = "jobs_cox:"
 FOREST = "jobs_forest:"
 SLOWER = (1000, 2000, 4000)
-RIDGE_PATHS = {"simulated": 1e-4, "brca_genes": 1e-2}  # glmnet's own ends of 1000 times the unit
+RIDGE_PATHS = {"simulated": 1e-4, "brca_scaled": 1e-2}  # glmnet's own ends of 1000 times the unit
 
 
 def _forest_row(name, title, data, bar, tcga=True, **more):
@@ -70,6 +70,7 @@ def _unpenalised_row(ties, *more_peers):
         Side("ours", COX + "unpenalised_ours"),
         (
             Side("R coxph", COX + "unpenalised_r", needs="R survival"),
+            Side("R coxph.fit", COX + "unpenalised_r", {"task": "coxph.fit"}, needs="R survival"),
             Side("scikit-survival", COX + "unpenalised_scikit_survival"),
             *more_peers,
         ),
@@ -95,7 +96,7 @@ def _path(cohort):
     return {"from": 1000.0, "to": 1000.0 * RIDGE_PATHS[cohort], "number": 100}
 
 
-BRCA_GENES = {"cohort": "brca_genes"}
+BRCA = {"cohort": "brca_scaled"}
 
 ROWS = (
     Row(
@@ -163,13 +164,13 @@ ROWS = (
     ),
     _elastic_net_row(
         "elastic_net_brca",
-        "The same, TCGA BRCA, genomics",
-        BRCA_GENES,
+        "The same, TCGA BRCA, 956 x 2,924",
+        BRCA,
         0.5,
         tcga=True,
     ),
     _ridge_row("ridge_17k", "Ridge, one penalty, 17,000 x 2,000", simulated(17_000), [1.0], 3),
-    _ridge_row("ridge_brca", "Ridge, one penalty, BRCA", BRCA_GENES, [1.0], 0.5, tcga=True),
+    _ridge_row("ridge_brca", "Ridge, one penalty, BRCA, 956 x 2,924", BRCA, [1.0], 0.5, tcga=True),
     _ridge_row(
         "ridge_path_17k",
         "Ridge path, 100 penalties, 17,000 x 2,000",
@@ -180,9 +181,9 @@ ROWS = (
     ),
     _ridge_row(
         "ridge_path_brca",
-        "Ridge path, 100 penalties, BRCA",
-        BRCA_GENES,
-        _path("brca_genes"),
+        "Ridge path, 100 penalties, BRCA, 956 x 2,924",
+        BRCA,
+        _path("brca_scaled"),
         2,
         scikit_survival=False,
         tcga=True,
