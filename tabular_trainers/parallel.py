@@ -90,14 +90,22 @@ def _compute_keyed(function, task, context, store):
 
 
 def _compute(function, task, context, store):
-    from threadpoolctl import threadpool_limits
-
-    # The number of BLAS threads changes the order of sums, and with it the last bits.
-    with threadpool_limits(1):
+    with one_thread():
         result = function(context, *task.arguments)
     if store:
         write_result(store, task.key, result)
     return result
+
+
+def one_thread():
+    """Give the context in which a step of a run is computed: on one BLAS thread.
+
+    The number of threads changes the order of sums, and with it the last bits; on small matrices
+    they also cost several times the CPU seconds.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
 
 
 def _tell(progress, key):

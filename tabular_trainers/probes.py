@@ -12,7 +12,7 @@ import pandas as pd
 from tabular_trainers.evaluation import fit_fold
 from tabular_trainers.evaluation_plan import fold_numbers
 from tabular_trainers.folds import make_folds
-from tabular_trainers.parallel import Task, map_tasks
+from tabular_trainers.parallel import Task, map_tasks, one_thread
 
 MIN_SITE_PATIENTS = 10  # a smaller site says nothing about how well a block tells sites apart
 SITE_COMPONENTS = 20
@@ -87,7 +87,8 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
         plans["apart"] = plan
         rows = evaluation.predictions
         predictions["apart"] = rows[(rows["model"] == model) & (rows["repeat"] == 0)]
-    return _assemble(evaluation, plans, predictions, model)
+    with one_thread():
+        return _assemble(evaluation, plans, predictions, model)
 
 
 def count_fits(plan):
