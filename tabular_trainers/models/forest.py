@@ -24,7 +24,7 @@ class RandomSurvivalForest(HoldsForest, BaseEstimator):
     """Forest of survival trees on binned columns and binned event times.
 
     Splits maximise the log-rank statistic with its hypergeometric variance. For that, columns with
-    more than 128 distinct values are cut at their quantiles, and event times are binned to at most
+    more than 128 distinct values are cut at 63 quantiles, and event times are binned to at most
     64 with equal numbers of events; a censored patient counts as at risk up to the last bin that
     ended before, a late entrant from the bin of the entry on. A leaf's curves are estimated from
     unbinned times, and kept at the ends of the bins.

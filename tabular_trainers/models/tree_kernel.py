@@ -16,7 +16,7 @@ from tabular_trainers.models.binning import MAX_BINS, MISSING
 
 # From about this many patients on a table of time bin x column bin is summed up whole; below,
 # patients are sorted by their bin and counted one after the other. Measured on 17,000 x 2,000.
-_LARGE_NODE = 450
+_LARGE_NODE = 300
 # The table's variance is in single precision; only cuts this close to the best are looked at again
 # in double precision, which decides.
 _NEARLY_BEST = 1 - 1e-4
