@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ READABLE = (
 )
 # "None" and "null" stay text: in clinical tables they are also levels ("None" = no metastasis).
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan")
+STRIP_CELLS = 1 << 20  # of a Parquet file, read at a time
 
 
 def resolve(uri, folder):
@@ -77,8 +79,12 @@ def read_table(uri, text=()):
     with _open(uri) as stream:
         if lower.endswith(".npz"):
             frame = _read_npz(stream, name)
-        elif lower.endswith((".parquet", ".feather")):
-            frame = _read_arrow(stream, name)
+        elif lower.endswith(".parquet"):
+            # Arrow reads a local file itself, at less cost than through Python's file object.
+            with stream if "://" in uri else pa.OSFile(uri) as source:
+                frame = _read_parquet(source, name)
+        elif lower.endswith(".feather"):
+            frame = _read_feather(stream, name)
         else:
             frame = _read_csv(stream, name, set(text))
     if frame.shape[0] == 0:
@@ -214,17 +220,43 @@ def _read_npz(stream, name):
     return frame
 
 
-def _read_arrow(stream, name):
+def _read_parquet(stream, name):
+    """Read the columns strip by strip, so that no more than a strip's raw bytes are held at once.
+
+    Read whole, a file's bytes stay in memory until its last column is decoded.
+    """
+    try:
+        file = pq.ParquetFile(stream, pre_buffer=False)
+        names = file.schema_arrow.names
+        _check_header(names, name)
+        width = max(1, STRIP_CELLS // max(1, file.metadata.num_rows))
+        columns = []
+        for first in range(0, len(names), width):
+            strip = names[first : first + width]
+            found = file.read(columns=strip)
+            columns += [found.column(column) for column in strip]
+        table = pa.Table.from_arrays(columns, schema=file.schema_arrow)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SchemaError(f"{name}: not a Parquet file.") from error
+    return _as_frame(table)
+
+
+def _read_feather(stream, name):
     import pyarrow.feather
 
-    parquet = name.lower().endswith(".parquet")
     try:
-        table = pq.read_table(stream) if parquet else pyarrow.feather.read_table(stream)
+        table = pyarrow.feather.read_table(stream)
     except (pa.ArrowInvalid, OSError) as error:
-        kind = "Parquet" if parquet else "Feather"
-        raise SchemaError(f"{name}: not a {kind} file.") from error
+        raise SchemaError(f"{name}: not a Feather file.") from error
     _check_header(table.column_names, name)
-    return table.to_pandas().reset_index(drop=True)
+    return _as_frame(table)
+
+
+def _as_frame(table):
+    """Give an Arrow table as a frame without a stored index; reset_index would copy all of it."""
+    frame = table.to_pandas()
+    frame.index = pd.RangeIndex(len(frame))
+    return frame
 
 
 def _read_csv(stream, name, text):
@@ -315,7 +347,7 @@ def _parser_words(error, content, separator):
 
 
 def _check_header(columns, name):
-    repeated = sorted({column for column in columns if list(columns).count(column) > 1})
+    repeated = sorted(column for column, times in Counter(columns).items() if times > 1)
     if repeated:
         raise SchemaError(
             f"{name}: column {listing(map(repr, repeated))} is there more than once; "

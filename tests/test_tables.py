@@ -3,8 +3,11 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tabular_trainers import tables
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.tables import (
     hash_file,
@@ -110,6 +113,43 @@ def test_numbers_are_read_to_the_last_bit(tmp_path):
     values = np.random.default_rng(0).normal(size=50)
     pd.DataFrame({"x": values}).to_csv(tmp_path / "t.csv", index=False)
     assert np.array_equal(read_table(tmp_path / "t.csv")["x"], values)
+
+
+@pytest.mark.parametrize("strip_cells", [1, 100, 1 << 20])
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_parquet_read_in_strips_is_the_table_that_pandas_reads(
+    tmp_path, monkeypatch, strip_cells, place
+):
+    monkeypatch.setattr(tables, "STRIP_CELLS", strip_cells)
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(50, 7)).astype("float32")).rename(
+        columns="x.{}".format
+    )
+    table["x"] = np.where(random.random(50) < 0.5, np.nan, 1.0)  # also the start of other names
+    table["whole"] = pd.array([None, *range(49)], dtype="Int64")
+    table["site"] = pd.Categorical(random.choice(["a", "b"], 50))
+    table["many"] = [[1, 2]] * 50
+    table.index = pd.Index([f"P{i}" for i in range(50)], name="stored")
+    path = tmp_path / "t.parquet"
+    table.to_parquet(path, row_group_size=20)
+    uri = path
+    if place == "memory":
+        import fsspec
+
+        uri = f"memory://strips/{strip_cells}.parquet"
+        with fsspec.open(uri, "wb") as stream:
+            stream.write(path.read_bytes())
+    found = read_table(uri)
+    pd.testing.assert_frame_equal(found, pd.read_parquet(path).reset_index(drop=True))
+    found.loc[0, "x"] = 5.0  # not a view of what cannot be written
+
+
+def test_parquet_with_a_repeated_column(tmp_path):
+    columns = [pa.array([1.0])] * 3
+    pq.write_table(pa.Table.from_arrays(columns, names=["a", "b", "a"]), tmp_path / "t.parquet")
+    assert message(read_table, tmp_path / "t.parquet") == (
+        "t.parquet: column 'a' is there more than once; rename or remove the copies."
+    )
 
 
 @pytest.mark.parametrize(

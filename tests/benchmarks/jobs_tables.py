@@ -14,7 +14,7 @@ def ours(data):
     """Read the table as a cohort does."""
     from tabular_trainers.tables import read_table
 
-    return _job(lambda path: _matrix(read_table(path)), data)
+    return _job(lambda path: _matrix(read_table(path, text=["patient_id"])), data)
 
 
 def pandas(data):
