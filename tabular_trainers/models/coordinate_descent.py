@@ -6,6 +6,11 @@ likelihood is made for these columns only; each penalty of the block is then sol
 working set, by coordinate descent on the quadratic model, which costs nothing that grows with the
 number of patients. One product of the matrix with the residuals of all penalties of the block shows
 afterwards which penalties are solved for all columns; the first that is not starts the next block.
+
+The Hessian costs the square of the columns of the working set, and these are guessed from the
+gradient at the last penalty solved: that is good nearby, and far below takes in nearly all columns.
+So where the next penalty is far below, others between are solved on the way and not given: a single
+penalty costs no more than a path down to it.
 """
 
 import numpy as np
@@ -16,6 +21,9 @@ from tabular_trainers.models.risk_sets import Path
 from tabular_trainers.models.scaled_columns import ScaledColumns
 
 BLOCK = 8  # penalties a block: a product with 8 residuals costs as much as two products with one
+STRIDE = 0.8  # a block may end so far below the last penalty, however many columns that takes in,
+FEW = 20  # and further where it takes in no more than these, or as many as are in the model
+WALKED = 1e-4  # of the largest penalty; a walk down to 0 would not end
 MAX_SWEEPS = 1000
 MAX_HALVINGS = 30
 NOISE = 1e-12  # gradients below this share of an event are rounding
@@ -84,14 +92,21 @@ def elastic_net_path(
     if not problem.informative:
         return Path(coef, converged, kkt)
     current, gradient = problem.null_model()
+    largest = reached = problem.largest_penalty(gradient)
     done, kept = 0, np.zeros(p, dtype=bool)
     while done < k:
         first, block = done, penalties[done : done + BLOCK]
+        if reached > WALKED * largest:
+            lowest = problem.within_reach(gradient, current, reached)
+            block = block[np.logical_and.accumulate(block >= lowest)]
+        on_the_way = len(block) == 0
+        if on_the_way:
+            block = np.array([lowest])
         # A strong rule, bold enough to be wrong about once in ten blocks: looking further ahead
         # (2 penalty - last penalty) doubles the columns, and the work on them.
         wanted = kept | (current != 0) | (np.abs(gradient) >= min(block) * problem.l1)
         if start is not None:
-            wanted |= (start[:, done : done + BLOCK] != 0).any(axis=1)
+            wanted |= (start[:, done : done + len(block)] != 0).any(axis=1)
         index = np.flatnonzero(wanted)
         # Those that are, or are likely to become, different from zero come first; see descend.
         index = index[np.lexsort((-np.abs(gradient[index]), current[index] == 0))]
@@ -101,7 +116,9 @@ def elastic_net_path(
         for i, (penalty, (point, solved)) in enumerate(zip(block, solutions, strict=True)):
             current = np.zeros(p)
             current[working.index] = point.coef
-            gradient = gradients[:, i]
+            gradient, reached = gradients[:, i], penalty
+            if on_the_way:
+                break
             distance = problem.distance(gradient, current, penalty)
             if ((distance * problem.importance)[~wanted] > tolerance).any():
                 break  # to be solved again with the columns that matter after all
@@ -109,7 +126,8 @@ def elastic_net_path(
             converged[done] = solved
             coef[:, done] = current / problem.scale
             done += 1
-        kept = wanted & (done == first)  # without progress the working set only grows, so it ends
+        # Without progress the working set only grows, so it ends.
+        kept = wanted & (done == first and not on_the_way)
     return Path(coef, converged, kkt)
 
 
@@ -206,6 +224,15 @@ class _Problem:
         point, _ = working.solve(0.0)
         coef[working.index] = point.coef
         return coef, self.gradients(point.residual)
+
+    def within_reach(self, gradient, coef, reached):
+        """Lowest penalty of a block that starts from the optimum of the penalty ``reached``."""
+        outside = (coef == 0) & (self.l1 > 0)
+        enters = np.abs(gradient[outside]) / self.l1[outside]  # the penalty at which it may
+        some = max(FEW, np.count_nonzero(coef))
+        if some >= len(enters):
+            return 0.0
+        return min(STRIDE * reached, -np.partition(-enters, some)[some])
 
     def largest_penalty(self, gradient):
         penalised = self.l1 > 0

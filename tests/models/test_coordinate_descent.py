@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tabular_trainers.errors import DataError
+from tabular_trainers.models import coordinate_descent as module
 from tabular_trainers.models.coordinate_descent import (
     elastic_net_path,
     kkt_residual,
@@ -151,6 +152,32 @@ def test_neither_a_start_nor_the_grid_changes_the_answer():
     for order in (slice(None, None, -1), slice(7, 8)):
         other = elastic_net_path(X, risk_sets, penalties[order], 0.5, tolerance=1e-8)
         np.testing.assert_allclose(other.coef, path.coef[:, order], atol=1e-6)
+
+
+def test_a_single_penalty_costs_no_more_than_a_path_down_to_it(monkeypatch):
+    """Counted are the sweeps, and the squared columns of each Hessian; seconds would vary."""
+    made = []
+    make_hessian, descend = module._WorkingSet._make_hessian, module.descend
+    monkeypatch.setattr(
+        module._WorkingSet,
+        "_make_hessian",
+        lambda self: (made.append((len(self.index) ** 2, 0)), make_hessian(self)),
+    )
+    monkeypatch.setattr(module, "descend", lambda *all_: made.append((0, descend(*all_))))
+    X, y = drawn(150, 2000, dtype=np.float32)
+    risk_sets, columns = RiskSets(y), ScaledColumns(X)
+    penalties = grid(columns, risk_sets, k=100)
+
+    def cost(penalties):
+        made.clear()
+        path = elastic_net_path(columns, risk_sets, penalties, 0.5)
+        assert path.coef.shape == (2000, len(penalties))
+        assert path.converged.all()
+        return np.sum(made, axis=0)
+
+    whole = cost(penalties)
+    for some in (penalties[-1:], penalties[[50, 99]], penalties[19::20]):
+        assert (cost(some) <= 1.5 * whole).all()
 
 
 def test_the_same_bytes_again_and_from_two_threads_at_once():
