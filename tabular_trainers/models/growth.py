@@ -111,33 +111,48 @@ def grow_forest(
         np.ascontiguousarray(values[order])
         for values in (times.event, times.first, times.last, times.entry_rank, times.time_rank)
     ]
+    n_drawn = max(1, round(max_samples * n))
+    n_most = 2 * max(1, n_drawn // int(min_samples_leaf)) + 1  # nodes
     settings = (
         times.end_rank,
         int(times.time_rank.max()),
         int(min_samples_leaf),
         n if max_depth is None else int(max_depth),
         columns_tried(max_features, p),
-        max(1, round(max_samples * n)),
+        n_drawn,
         bool(bootstrap),
-        bool(out_of_bag),
     )
     seeds = np.random.SeedSequence(seed).generate_state(n_trees, dtype=np.uint64)
 
     def grow(tree_seed):
-        return grow_tree(bins, rows, columns.n_cuts, weight, *outcome, *settings, tree_seed)
+        nodes = np.full((9, n_most), -1, dtype=np.int32)
+        measures = np.zeros((3, n_most))
+        curves = np.empty((2, n_most, len(times.end_rank)), dtype=np.float32)
+        leaf = np.full(n if out_of_bag else 0, -1, dtype=np.int32)
+        n_nodes, n_leaves, depth = grow_tree(
+            bins, rows, columns.n_cuts, weight, *outcome, *settings, tree_seed,
+            nodes, measures, curves, leaf,
+        )  # fmt: skip
+        grown = (
+            nodes[:5, :n_nodes].copy(),
+            measures[:2, :n_nodes].copy(),
+            measures[2, :n_leaves].copy(),
+            curves[:, :n_leaves].copy(),
+        )
+        return grown, leaf, depth
 
     total, trees = np.zeros(n), np.zeros(n)
-    grown = []
-    for tree in _in_threads(grow, seeds, n_jobs):
-        *parts, leaf, depth = tree
-        grown.append((*parts, depth))
-        out = leaf >= 0
-        total[out] += parts[7][leaf[out]]
+    grown, depths = [], []
+    for tree, leaf, depth in _in_threads(grow, seeds, n_jobs):
+        grown.append(tree)
+        depths.append(depth)
+        out = np.flatnonzero(leaf >= 0)
+        total[out] += tree[2][leaf[out]]
         trees[out] += 1
     with np.errstate(invalid="ignore"):
         risk = np.empty(n)
         risk[order] = total / trees
-    return _join(grown, columns.cuts, risk)
+    return _join(grown, max(depths), columns.cuts, risk)
 
 
 def columns_tried(max_features, p):
@@ -161,24 +176,27 @@ def _in_threads(grow, seeds, n_jobs):
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _join(grown, cuts, out_of_bag_risk):
-    left, right, feature, cut, missing_left, weight, gain, risk, hazard, survival = (
-        np.concatenate([tree[k] for tree in grown]) for k in range(10)
+def _join(grown, depth, cuts, out_of_bag_risk):
+    nodes, measures, risk, curves = (
+        np.concatenate([tree[k] for tree in grown], axis=axis)
+        for k, axis in enumerate((1, 1, 0, 1))
     )
-    sizes = [len(tree[0]) for tree in grown]
+    left, right, feature, cut, missing_left = nodes
+    sizes = [tree[0].shape[1] for tree in grown]
     roots = np.cumsum([0, *sizes[:-1]])
     shift = np.repeat(roots, sizes)
     leaf = left < 0
     own = np.arange(len(left))
+    feature, cut = np.where(leaf, 0, feature), np.where(leaf, 0, cut)
     forest = Forest(
         roots=roots.astype(np.int32),
         left=np.where(leaf, own, left + shift).astype(np.int32),
         right=np.where(leaf, own, right + shift).astype(np.int32),
-        feature=feature,
+        feature=feature.astype(np.int32),
         threshold=np.where(leaf, np.float32(0), cuts[feature, cut]),
-        missing_left=missing_left.astype(bool),
-        weight=weight,
-        gain=gain.astype(np.float32),
-        depth=max(tree[10] for tree in grown),
+        missing_left=missing_left == 1,
+        weight=measures[0].copy(),
+        gain=measures[1].astype(np.float32),
+        depth=depth,
     )
-    return Grown(forest, risk, hazard, survival, out_of_bag_risk)
+    return Grown(forest, risk, curves[0].copy(), curves[1].copy(), out_of_bag_risk)

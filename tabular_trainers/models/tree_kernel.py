@@ -55,7 +55,9 @@ def _draw(n, n_drawn, replace, state):
             state = _next(state)
             drawn[_below(state, n)] += 1.0
     else:
-        rows = np.arange(n)
+        rows = np.empty(n, dtype=np.int64)
+        for k in range(n):
+            rows[k] = k
         for k in range(n_drawn):
             state = _next(state)
             other = k + _below(state, n - k)
@@ -283,11 +285,9 @@ def _leaf_curves(members, drawn, event, entry_rank, time_rank, end_rank, n_ranks
 
 
 @compile_kernel(
-    "Tuple((int32[::1], int32[::1], int32[::1], int64[::1], uint8[::1], float64[::1], float64[::1],"
-    " float64[::1], float32[:,::1], float32[:,::1], int32[::1], int64))"
-    "(uint8[:,::1], uint8[:,::1], int64[::1], float64[::1], boolean[::1], int64[::1], int64[::1],"
-    " int64[::1], int64[::1], int64[::1], int64, int64, int64, int64, int64, boolean, boolean,"
-    " uint64)",
+    "UniTuple(int64, 3)(uint8[:,::1], uint8[:,::1], int64[::1], float64[::1], boolean[::1],"
+    " int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, int64, int64, int64,"
+    " int64, boolean, uint64, int32[:,::1], float64[:,::1], float32[:,:,::1], int32[::1])",
     fastmath={"reassoc", "contract"},
     helpers=(
         _next,
@@ -319,8 +319,11 @@ def grow_tree(
     tried,
     n_drawn,
     replace,
-    follow_out_of_bag,
     seed,
+    nodes,
+    measures,
+    curves,
+    out_of_bag,
 ):
     """Grow a tree on patients in the order of their times.
 
@@ -347,21 +350,22 @@ def grow_tree(
         Patients drawn for the tree.
     replace : bool
         Draw with replacement (bootstrap).
-    follow_out_of_bag : bool
-        Walk the patients who were not drawn down the tree as well.
     seed : uint64
+    nodes : int array of shape (9, n_most)
+        Filled with -1. What is grown: left, right, feature, cut, missing_left and number of the
+        leaf, then three rows of notes; children are -1 at a leaf.
+    measures : float array of shape (3, n_most)
+        Filled with 0. What is grown: weight and log-rank statistic of the split of each node; then
+        of each leaf the cumulative hazard, mean over the distinct event times.
+    curves : float32 array of shape (2, n_most, n_steps)
+        What is grown: Nelson-Aalen and Kaplan-Meier of each leaf at the ends of the time bins, from
+        unbinned times.
+    out_of_bag : int array of shape (n,), or (0,) if nobody asks
+        Filled with -1. What is grown: leaf of each patient who was not drawn.
 
     Returns
     -------
-    left, right, feature, cut, missing_left, node_weight, gain : arrays of shape (n_nodes,)
-        Children are -1 at a leaf; the gain is the log-rank statistic of the split.
-    risk : array of shape (n_leaves,)
-        Cumulative hazard, mean over the distinct event times.
-    hazard, survival : float32 arrays of shape (n_leaves, n_steps)
-        Nelson-Aalen and Kaplan-Meier at the ends of the time bins, from unbinned times.
-    out_of_bag : int array of shape (n,)
-        Leaf of a patient who was not drawn, if these were followed; else -1.
-    depth : int
+    n_nodes, n_leaves, depth : int
     """
     p, n = bins.shape
     n_steps = len(end_rank)
@@ -374,21 +378,11 @@ def grow_tree(
             members[size] = i
             size += 1
 
-    most = 2 * max(1, size // min_leaf) + 1
-    left = np.full(most, -1, dtype=np.int32)
-    right = np.full(most, -1, dtype=np.int32)
-    feature = np.zeros(most, dtype=np.int32)
-    cut = np.zeros(most, dtype=np.int64)
-    missing_left = np.zeros(most, dtype=np.uint8)
-    node_weight = np.zeros(most)
-    gain = np.zeros(most)
-    leaf_of = np.zeros(most, dtype=np.int32)
-    begin = np.zeros(most, dtype=np.int64)
-    end = np.zeros(most, dtype=np.int64)
-    level = np.zeros(most, dtype=np.int64)
-    risk = np.zeros(most)
-    hazard = np.zeros((most, n_steps), dtype=np.float32)
-    survival = np.zeros((most, n_steps), dtype=np.float32)
+    left, right, feature, cut, missing_left = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
+    leaf_of, begin, end, level = nodes[5], nodes[6], nodes[7], nodes[8]
+    node_weight, gain, risk = measures[0], measures[1], measures[2]
+    begin[0] = 0
+    level[0] = 0
     end[0] = size
     n_nodes = 1
     n_leaves = 0
@@ -416,7 +410,9 @@ def grow_tree(
         np.zeros(n_steps + 4),
         np.zeros(n_steps),
     )
-    columns = np.arange(p)
+    columns = np.empty(p, dtype=np.int64)
+    for j in range(p):
+        columns[j] = j
     looked_at = np.empty(tried, dtype=np.int64)
     table = np.zeros((n_steps + 1, MAX_BINS + 8), dtype=np.float32)
     column = _ColumnBins(
@@ -541,8 +537,8 @@ def grow_tree(
                 time_rank,
                 end_rank,
                 n_ranks,
-                hazard[n_leaves],
-                survival[n_leaves],
+                curves[0, n_leaves],
+                curves[1, n_leaves],
             )
             leaf_of[node] = n_leaves
             n_leaves += 1
@@ -581,8 +577,7 @@ def grow_tree(
         depth = max(depth, level[node] + 1)
         n_nodes += 2
 
-    out_of_bag = np.full(n, -1, dtype=np.int32)
-    for i in range(n if follow_out_of_bag else 0):
+    for i in range(len(out_of_bag)):
         if drawn[i] > 0 or weight[i] == 0:
             continue
         node = 0
@@ -591,18 +586,4 @@ def grow_tree(
             goes_left = missing_left[node] == 1 if b == MISSING else b <= cut[node]
             node = left[node] if goes_left else right[node]
         out_of_bag[i] = leaf_of[node]
-
-    return (
-        left[:n_nodes].copy(),
-        right[:n_nodes].copy(),
-        feature[:n_nodes].copy(),
-        cut[:n_nodes].copy(),
-        missing_left[:n_nodes].copy(),
-        node_weight[:n_nodes].copy(),
-        gain[:n_nodes].copy(),
-        risk[:n_leaves].copy(),
-        hazard[:n_leaves].copy(),
-        survival[:n_leaves].copy(),
-        out_of_bag,
-        depth,
-    )
+    return n_nodes, n_leaves, depth
