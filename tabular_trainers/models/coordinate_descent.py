@@ -21,7 +21,7 @@ from tabular_trainers.models.risk_sets import Path
 from tabular_trainers.models.scaled_columns import ScaledColumns
 
 BLOCK = 8  # penalties a block: a product with 8 residuals costs as much as two products with one
-STRIDE = 0.8  # a block may end so far below the last penalty, however many columns that takes in,
+STRIDE = 0.78  # a block may end so far below the last penalty, however many columns that takes in,
 FEW = 20  # and further where it takes in no more than these, or as many as are in the model
 WALKED = 1e-4  # of the largest penalty; a walk down to 0 would not end
 MAX_SWEEPS = 1000
