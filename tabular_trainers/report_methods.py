@@ -133,7 +133,8 @@ def _models(run, cite):
     )
     text = f"Models: {labels}. Feature sets: {sets}. "
     alone = run.get("self_tuning") or {}
-    tuned = [words.model_words(run, model) for model in run["models"] if model not in alone]
+    searched = run.get("searched", [model for model in run["models"] if model not in alone])
+    tuned = [words.model_words(run, model) for model in searched]
     if tuned:
         text += (
             f"Hyper-parameters of {' and '.join(tuned)} were chosen {inner}, in "

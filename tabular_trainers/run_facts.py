@@ -30,6 +30,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
     from tabular_trainers.comparison import verdict
     from tabular_trainers.folds import fold_summary
     from tabular_trainers.models import MODELS
+    from tabular_trainers.tuning import is_searched
 
     plan = evaluation.plan
     analysis, endpoint = plan.analysis, plan.analysis.endpoint
@@ -62,6 +63,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "contribution_scales": {
             name: rows[name].shap_scale or rows[name].risk_scale for name in plan.models
         },
+        "searched": [name for name in plan.models if is_searched(rows[name])],
         "self_tuning": {
             name: rows[name].self_tuning for name in plan.models if rows[name].self_tuning
         },

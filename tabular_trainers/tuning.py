@@ -90,7 +90,7 @@ def tune(
         pipeline = make_model(name, task, parameters=parameters, **common)
         return pipeline.fit(X, y, model__groups=site)
 
-    if not spec.space(_Probe(), facts):
+    if not is_searched(spec, facts):
         pipeline = fitted({})
         parameters, value = pipeline[-1].chosen_parameters_, pipeline[-1].inner_value_
         return Tuned(parameters, value, _table([parameters], [value], 0), pipeline)
@@ -176,6 +176,21 @@ def _auroc(y, risk):
 
 
 _SCORES = {"survival": harrell_c, "classification": _auroc}
+
+
+def is_searched(spec, facts=None):
+    """Tell whether a model has hyper-parameters that trials choose.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    facts : DataFacts, optional
+
+    Returns
+    -------
+    bool
+    """
+    return bool(spec.space(_Probe(), facts or DataFacts(n=100, p=10, n_events=50)))
 
 
 class _Probe:

@@ -263,6 +263,7 @@ _SHARED = {
     "scale": False,
     "max_block_columns": MAX_BLOCK_COLUMNS,
     "prepare": SharedMatrix,
+    "self_tuning": "the number of boosting rounds by the held-out loss of inner folds",
 }
 
 XGB_SURVIVAL = ModelSpec(

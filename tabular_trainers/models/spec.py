@@ -69,7 +69,7 @@ class ModelSpec:
     default : bool
         Whether a run that names no models takes it.
     self_tuning : str or None
-        How a model without a space chooses for itself, for the methods paragraph.
+        What a model chooses for itself and how, for the methods paragraph.
     """
 
     label: str
