@@ -51,7 +51,8 @@ RULE = "|---|---|---|---|---|---|---|---|\n"
 def machine():
     """Describe the processor, memory, system and libraries."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    facts = f"{_processor()}, {os.cpu_count()} processors, {memory:.0f} GB, {platform.platform()}"
+    system = f"{platform.system()} {platform.machine()}"
+    facts = f"{_processor()}, {os.cpu_count()} processors, {memory:.0f} GB, {system}"
     found = {"Python": platform.python_version()}
     for name in LIBRARIES:
         try:
