@@ -1,9 +1,15 @@
 import logging
+import os
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tabular_trainers
 from tabular_trainers import kernels
 
 
@@ -60,3 +66,40 @@ def test_other_argument_types_are_refused():
 
     with pytest.raises(TypeError):
         _product_limit(np.arange(3))
+
+
+FIT = """
+import logging, numpy as np
+logging.basicConfig()
+from tabular_trainers.models import CoxRegression, RandomSurvivalForest
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 2))
+y = np.empty(60, dtype=[("event", bool), ("time", float)])
+y["event"], y["time"] = rng.random(60) < 0.6, rng.exponential(np.exp(-X[:, 0]))
+for model in (RandomSurvivalForest(2), CoxRegression(penalty=0.01)):
+    print(np.isfinite(model.fit(X, y).predict(X)).all())
+"""
+
+
+@pytest.mark.slow
+def test_a_read_only_install_without_a_writable_home_works(tmp_path):
+    """Nothing can be cached, for root neither: a file stands where each folder would be made."""
+    package = tmp_path / "tabular_trainers"
+    shutil.copytree(
+        Path(tabular_trainers.__file__).parent,
+        package,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for folder in [package, *(path for path in package.rglob("*") if path.is_dir())]:
+        (folder / "__pycache__").write_text("")
+    (tmp_path / "home").write_text("")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        environment[name] = str(tmp_path / "home" / "nowhere")
+    done = subprocess.run(
+        [sys.executable, "-c", FIT], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True"]
+    assert done.stderr.count("numba cannot cache compiled kernels") == 1

@@ -32,7 +32,8 @@ class ModelSpec:
     build : callable
         ``build(**parameters, random_state, n_jobs, score_only)`` gives an estimator whose ``fit``
         takes ``(X, y, groups=None)``. With ``score_only`` what only survival curves need is left
-        out; the risk is the same.
+        out; the risk is the same. An estimator with a method ``fit_folds`` chooses what its trial
+        leaves open on the inner folds of the trial.
     space : callable
         ``space(trial, facts)`` gives parameters for ``build``; ``{}`` when the estimator tunes
         itself and then has ``chosen_parameters_`` and ``inner_value_``.
