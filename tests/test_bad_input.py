@@ -283,10 +283,20 @@ def test_read_only_disk(cohort, tmp_path):
 
 
 def start_run(cohort, jobs="1"):
-    """Start a run in a process group of its own, as a terminal does."""
+    """Start a run in a process group of its own, as a terminal does.
+
+    Also where the tests themselves run in the background, which ignores Ctrl-C and passes that on.
+    """
     command = [*COMMAND, "run", str(cohort), *SMALL, "--jobs", jobs, "--out", "out"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, start_new_session=True, **pipes)
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, start_new_session=True, **pipes)
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def wait_for_results(process, partial, n_results):
