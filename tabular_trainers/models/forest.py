@@ -134,7 +134,7 @@ class RandomSurvivalForest(HoldsForest, BaseEstimator):
             max_features=self.max_features,
             seed=self.random_state,
             max_depth=self.max_depth,
-            bootstrap=self.bootstrap is True,
+            bootstrap=bool(self.bootstrap),
             max_samples=share if self.max_samples is None else self.max_samples,
             sample_weight=sample_weight,
             out_of_bag=self.oob_score,
@@ -228,7 +228,7 @@ class RandomSurvivalForest(HoldsForest, BaseEstimator):
         """Give the leaves' step functions at times, of shape (n_nodes, n_times)."""
         padded = np.hstack([np.full((len(curves), 1), before), curves.astype(np.float64)])
         step = np.searchsorted(self.times_, np.asarray(times, dtype=np.float64), side="right")
-        return padded[self.leaf_number_][:, step]
+        return padded[:, step][self.leaf_number_]
 
 
 def _concordance(y, risk):
