@@ -150,21 +150,21 @@ def test_an_unknown_model_is_named_with_the_nearest(cohort):
 
 def test_models_that_ignore_entry_times_refuse_before_anything_runs():
     with pytest.raises(DataError) as caught:
-        make_plan(synthetic_cohort(100, entry=True))
+        make_plan(synthetic_cohort(100, entry=True), models=["cox", "sksurv_rsf", "sksurv_coxnet"])
     assert str(caught.value) == (
-        "endpoint os has entry times (left truncation), which xgb cannot take. "
-        "Choose from: cox, rsf."
+        "endpoint os has entry times (left truncation), which sksurv_rsf, sksurv_coxnet cannot "
+        "take. Choose from: cox, rsf, xgb."
     )
 
 
 def test_late_entry_is_fitted_and_measured_where_it_is_defined():
     found = evaluate(
         synthetic_cohort(150, features={"clinical": 3}, entry=True),
-        models=["cox", "rsf"],
         folds=3,
         n_trials=1,
         **RESAMPLES,
     )
+    assert found.plan.models == ("cox", "rsf", "xgb")
     overall = found.metrics[found.metrics["fold"].isna()].set_index("metric")["estimate"]
     assert overall["harrell_c"].notna().all()
     assert overall["uno_c"].isna().all()

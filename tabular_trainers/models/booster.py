@@ -1,5 +1,7 @@
 """XGBoost's booster as both tasks use it: one matrix for many fits, inner folds side by side."""
 
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -71,15 +73,51 @@ def start_booster(settings, table):
     return xgboost.Booster(settings, [table])
 
 
-def boost(settings, table, n_rounds):
+class Part(NamedTuple):
+    """Patients as a booster takes them.
+
+    Attributes
+    ----------
+    settings : dict
+        Of XGBoost, with its objective and the ``eval_metric``.
+    table : DMatrix
+        With its label.
+    weight : float
+        What XGBoost's mean loss of these patients counts: their events, or how many they are.
+    likelihood : RiskSets or None
+        Whose ``derivatives`` and ``log_likelihood`` stand in for XGBoost's objective and loss.
+    """
+
+    settings: dict
+    table: object
+    weight: float
+    likelihood: object = None
+
+
+def boost(part, n_rounds):
     """Grow a booster of so many rounds."""
-    booster = start_booster(settings, table)
-    for k in range(n_rounds):
-        booster.update(table, k)
+    booster = start_booster(part.settings, part.table)
+    _grow(booster, part, range(n_rounds))
     return booster
 
 
-def boost_side_by_side(settings, tables, held_out, weights):
+def _grow(booster, part, rounds):
+    for k in rounds:
+        if part.likelihood is None:
+            booster.update(part.table, k)
+            continue
+        margin = booster.predict(part.table, output_margin=True, training=True)  # from its cache
+        _, gradient, curvature = part.likelihood.derivatives(margin.astype(np.float64))
+        booster.boost(part.table, k, grad=-gradient, hess=curvature)
+
+
+def _loss(booster, part):
+    if part.likelihood is None:
+        return part.weight * float(booster.eval(part.table).rsplit(":", 1)[1])
+    return -part.likelihood.log_likelihood(margins_of(booster, part.table))
+
+
+def boost_side_by_side(parts, held_out):
     """Grow a booster a fold until their held-out loss, summed over folds, gets no better.
 
     One number of rounds for all folds is less noisy than one a fold, and no patient of a training
@@ -87,14 +125,10 @@ def boost_side_by_side(settings, tables, held_out, weights):
 
     Parameters
     ----------
-    settings : list of dict
-        For each fold, with the ``eval_metric`` that is summed.
-    tables : list of QuantileDMatrix
+    parts : list of Part
         Training part of each fold.
-    held_out : list of DMatrix
-        The rest, with its label.
-    weights : array of shape (n_folds,)
-        What the mean loss of each fold counts: its events, or its patients.
+    held_out : list of Part
+        The rest.
 
     Returns
     -------
@@ -103,17 +137,15 @@ def boost_side_by_side(settings, tables, held_out, weights):
     n_rounds : int
         A multiple of 10, from 70 to 300.
     """
-    boosters = [start_booster(given, table) for given, table in zip(settings, tables, strict=True)]
+    boosters = [start_booster(part.settings, part.table) for part in parts]
     least, best = np.inf, 0
     for start in range(0, MAX_ROUNDS, STEP):
         stop = start + STEP
-        for booster, table in zip(boosters, tables, strict=True):
-            for k in range(start, stop):
-                booster.update(table, k)
+        for booster, part in zip(boosters, parts, strict=True):
+            _grow(booster, part, range(start, stop))
         if stop < MIN_ROUNDS - PATIENCE:
             continue
-        losses = [booster.eval(rest) for booster, rest in zip(boosters, held_out, strict=True)]
-        loss = float(np.dot(weights, [float(text.rsplit(":", 1)[1]) for text in losses]))
+        loss = sum(_loss(booster, rest) for booster, rest in zip(boosters, held_out, strict=True))
         if loss < least:
             least, best = loss, stop
         if stop >= max(MIN_ROUNDS, best + PATIENCE):
@@ -125,7 +157,8 @@ class Boosted(BaseEstimator):
     """The booster of either task; kept as bytes, so that a saved model holds only numbers.
 
     A task adds its objective to ``_settings``, and says what XGBoost takes as its label
-    (``_label``) and what the mean loss of a fold counts (``_loss_weight``).
+    (``_label``), what the mean loss of a fold counts (``_loss_weight``), and whether a likelihood
+    of ours takes the place of the objective (``_likelihood``).
     """
 
     def fit_folds(self, folds):
@@ -144,18 +177,20 @@ class Boosted(BaseEstimator):
             What was chosen: ``n_trees``.
         """
         parts = [
-            (shared_matrix(train, self.n_jobs).quantiles(self._label(y_train)), y_train)
+            self._part(shared_matrix(train, self.n_jobs).quantiles(self._label(y_train)), y_train)
             for train, _, y_train, _, _ in folds
         ]
-        held_out = [(self._table(test, y_test), y_test) for _, test, _, y_test, _ in folds]
+        held_out = [
+            self._part(self._table(test, y_test), y_test) for _, test, _, y_test, _ in folds
+        ]
         boosters, n_trees = self._boost_parts(parts, held_out)
         risks = [
-            margins_of(booster, table, n_trees)
-            for booster, (table, _) in zip(boosters, held_out, strict=True)
+            margins_of(booster, rest.table, n_trees)
+            for booster, rest in zip(boosters, held_out, strict=True)
         ]
         return risks, {"n_trees": n_trees}
 
-    def _fit_boosters(self, X, y, groups, held_out_margins):
+    def _fit_boosters(self, X, y, groups, held_out_margins, strata=None):
         """Fit the booster, and those of inner folds where they choose the rounds or calibrate.
 
         Returns the booster, its training table and the centred margins of the patients held out.
@@ -165,18 +200,20 @@ class Boosted(BaseEstimator):
         n_trees, margins = self.n_trees, None
         if n_trees is None or held_out_margins:
             splits = inner_folds(y, groups, n_splits=self.n_splits, seed=self.random_state)
-            parts = [
-                (quantile_matrix(X.values[at], self._label(y[at]), self.n_jobs, quantiles), y[at])
-                for at, _ in splits
-            ]
-            held_out = [(self._table(X.values[test], y[test]), y[test]) for _, test in splits]
+            parts, held_out = [], []
+            for train, test in splits:
+                label = self._label(y[train])
+                part = quantile_matrix(X.values[train], label, self.n_jobs, quantiles)
+                parts.append(self._part(part, y[train], strata, train))
+                rest = self._table(X.values[test], y[test])
+                held_out.append(self._part(rest, y[test], strata, test))
             boosters, n_trees = self._boost_parts(parts, held_out)
         if held_out_margins:
             margins = np.empty(len(y))
             for (train, test), booster in zip(splits, boosters, strict=True):
                 margin = margins_of(booster, table, n_trees)
                 margins[test] = margin[test] - margin[train].mean()
-        booster = boost(self._settings(y), quantiles, n_trees)
+        booster = boost(self._part(quantiles, y, strata), n_trees)
         self.booster_ = np.frombuffer(booster.save_raw("ubj"), dtype=np.uint8)
         self.chosen_parameters_ = {"n_trees": n_trees}
         return booster, table, margins
@@ -184,14 +221,15 @@ class Boosted(BaseEstimator):
     def _boost_parts(self, parts, held_out):
         """Boost each training part; choose the number of rounds unless it is given."""
         if self.n_trees is not None:
-            boosters = [boost(self._settings(y), table, self.n_trees) for table, y in parts]
-            return boosters, self.n_trees
-        return boost_side_by_side(
-            [self._settings(y) for _, y in parts],
-            [table for table, _ in parts],
-            [table for table, _ in held_out],
-            [self._loss_weight(y) for _, y in held_out],
-        )
+            return [boost(part, self.n_trees) for part in parts], self.n_trees
+        return boost_side_by_side(parts, held_out)
+
+    def _part(self, table, y, strata=None, at=slice(None)):
+        inside = None if strata is None else np.asarray(strata)[at]
+        return Part(self._settings(y), table, self._loss_weight(y), self._likelihood(y, inside))
+
+    def _likelihood(self, y, strata):
+        return None
 
     def _settings(self, y):
         return {

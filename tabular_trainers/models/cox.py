@@ -13,7 +13,7 @@ from tabular_trainers.models.coordinate_descent import (
     elastic_net_path,
     largest_penalty,
 )
-from tabular_trainers.models.hazard import survival_curves
+from tabular_trainers.models.hazard import curves_of
 from tabular_trainers.models.newton import ridge_path
 from tabular_trainers.models.risk_sets import RiskSets
 from tabular_trainers.models.rotation import column_chunks, make_design
@@ -194,23 +194,7 @@ class CoxRegression(BaseEstimator):
         DataError
             When strata are missing, unknown, or were not fitted.
         """
-        margin = self.predict(X)
-        if self.strata_ is None:
-            if strata is not None:
-                raise DataError(f"{LABEL}: strata are given, but the fit had none.")
-            return survival_curves(self.baseline_times_, self.baseline_hazard_, margin, times)
-        if strata is None:
-            raise DataError(f"{LABEL}: the fit had strata; give those of these patients.")
-        strata, known = np.asarray(strata), self.strata_
-        unknown = np.setdiff1d(strata, known).tolist()
-        if unknown:
-            raise DataError(f"{LABEL}: strata {unknown[:10]} were not in the fit.")
-        out = np.empty((len(margin), len(times)))
-        for code, name in enumerate(known):
-            own, rows = self.baseline_stratum_ == code, strata == name
-            baseline = self.baseline_times_[own], self.baseline_hazard_[own]
-            out[rows] = survival_curves(*baseline, margin[rows], times)
-        return out
+        return curves_of(self, self.predict(X), times, strata, LABEL)
 
     def shap_values(self, X):
         """Give base and contributions to the log hazard; exact, since the risk is linear."""

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tabular_trainers.errors import DataError
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.models import booster as boosters
 from tabular_trainers.models.booster import (
@@ -223,3 +224,124 @@ def test_a_shared_matrix_gives_the_same_fit_and_is_binned_once():
     assert shared.quantiles(label.copy()) is table
     # XGBoost keeps the order of the first Cox label of a matrix, so another needs another.
     assert shared.quantiles(label[::-1]) is not table
+
+
+def with_entry(y, entry):
+    late = np.empty(len(y), dtype=[*y.dtype.descr, ("entry", float)])
+    late["event"], late["time"], late["entry"] = y["event"], y["time"], entry
+    return late
+
+
+def log_likelihood_by_hand(y, strata, eta):
+    total = 0.0
+    for i in np.flatnonzero(y["event"]):
+        t = y["time"][i]
+        at_risk = (y["entry"] < t) & (t <= y["time"]) & (strata == strata[i])
+        total += eta[i] - np.log(np.exp(eta[at_risk]).sum())
+    return total
+
+
+def test_a_leaf_is_a_newton_step_of_the_likelihood_with_entry_and_strata():
+    _, y = drawn(40, seed=13)
+    rng = np.random.default_rng(13)
+    y["time"] = np.ceil(4 * y["time"])  # ties
+    y = with_entry(y, y["time"] * rng.choice([0.0, 0.5, 0.9], 40))
+    strata, column = rng.choice(["a", "b"], 40), rng.integers(0, 2, 40)
+    plain = {"n_trees": 1, "max_depth": 1, "subsample": 1.0, "colsample": 1.0, "score_only": True}
+    model = BoostedCox(learning_rate=1.0, min_child_weight=0.0, reg_lambda=3.0, **plain)
+    margin = model.fit(column[:, None], y, strata=strata)._margin(column[:, None])
+    step = 1e-3
+    moved = [
+        [log_likelihood_by_hand(y, strata, eta) for eta in (-step * unit, 0 * unit, step * unit)]
+        for unit in np.eye(40)
+    ]
+    before, at, after = np.array(moved).T
+    gradient, curvature = (after - before) / (2 * step), (2 * at - before - after) / step**2
+    for side in (0, 1):
+        rows = column == side
+        expected = gradient[rows].sum() / (curvature[rows].sum() + 3.0)
+        np.testing.assert_allclose(margin[rows], expected, rtol=1e-4)
+
+
+def test_entry_of_everyone_at_time_zero_changes_nothing_but_the_last_digits():
+    X, y = drawn(250, seed=14)
+    new, _ = drawn(50, seed=15)
+    expected = BoostedCox(learning_rate=0.04).fit(X, y)
+    model = BoostedCox(learning_rate=0.04).fit(X, with_entry(y, 0.0))
+    assert MIN_ROUNDS < model.chosen_parameters_["n_trees"] < MAX_ROUNDS
+    assert model.chosen_parameters_ == expected.chosen_parameters_
+    np.testing.assert_allclose(model.predict(new), expected.predict(new), atol=1e-4)
+    times = [0.2, 0.5, 1.0]
+    np.testing.assert_allclose(
+        model.predict_survival(new, times), expected.predict_survival(new, times), atol=1e-4
+    )
+
+
+def test_the_rounds_have_the_highest_likelihood_of_the_patients_held_out_also_with_entry():
+    X, y = drawn(250, seed=7)
+    y = with_entry(y, y["time"] * np.random.default_rng(7).choice([0.0, 0.3, 0.6], len(y)))
+    folds = [
+        (X[train], X[test], y[train], y[test], None)
+        for train, test in inner_folds(y, None, n_splits=3, seed=3)
+    ]
+    _, chosen = BoostedCox(learning_rate=0.04).fit_folds(folds)
+    looked_at = np.arange(MIN_ROUNDS - PATIENCE, chosen["n_trees"] + PATIENCE + 1, STEP)
+    likelihood = []
+    for n_trees in looked_at:
+        risks, _ = BoostedCox(learning_rate=0.04, n_trees=int(n_trees)).fit_folds(folds)
+        likelihood.append(
+            sum(
+                log_likelihood_by_hand(fold[3], np.zeros(len(fold[3])), risk)
+                for fold, risk in zip(folds, risks, strict=True)
+            )
+        )
+    assert MIN_ROUNDS < chosen["n_trees"] < MAX_ROUNDS - PATIENCE
+    assert looked_at[np.argmax(likelihood)] == chosen["n_trees"]
+
+
+def test_late_entry_is_not_mistaken_for_long_life():
+    """The second column brings patients in late and does nothing else."""
+    rng = np.random.default_rng(16)
+    X = rng.normal(size=(3000, 3))
+    time = rng.exponential(np.exp(-X[:, 0]))
+    entry = np.where(X[:, 1] > 0, rng.uniform(0.2, 1.2, 3000), 0.0)
+    seen = entry < time
+    y = np.empty(3000, dtype=[("event", bool), ("time", float)])
+    y["event"], y["time"] = time < 3.0, np.minimum(time, 3.0)
+    seen &= entry < y["time"]
+    late = with_entry(y, entry)[seen]
+    new = rng.normal(size=(1000, 3))
+    ours, naive = BoostedCox().fit(X[seen], late), BoostedCox().fit(X[seen], y[seen])
+
+    def by_second_column(model):
+        return np.polyfit(new[:, 1], model.predict(new) - np.clip(new[:, 0], -2, 2), 1)[0]
+
+    assert abs(by_second_column(ours)) < 0.05
+    assert by_second_column(naive) < -0.15
+    truth = np.exp(-np.exp(new[:, 0]) * 0.5).mean()
+    assert ours.predict_survival(new, [0.5]).mean() == pytest.approx(truth, abs=0.03)
+    assert naive.predict_survival(new, [0.5]).mean() > truth + 0.1
+
+
+def test_only_the_order_within_a_stratum_matters():
+    X, y = drawn(200, seed=17)
+    strata = np.random.default_rng(17).choice(["a", "b"], 200)
+    later = y.copy()
+    later["time"][strata == "b"] += 100.0
+    options = {"n_trees": 40, "score_only": True}
+    expected = BoostedCox(**options).fit(X, y, strata=strata).predict(X)
+    risk = BoostedCox(**options).fit(X, later, strata=strata).predict(X)
+    np.testing.assert_array_equal(risk, expected)
+    assert np.ptp(BoostedCox(**options).fit(X, later).predict(X) - risk) > 0.5
+
+
+def test_each_stratum_has_a_baseline_of_its_own():
+    X, y = drawn(300, seed=18)
+    strata = np.random.default_rng(18).choice(["a", "b"], 300)
+    y["time"][strata == "b"] += 5.0
+    model = BoostedCox().fit(X, y, strata=strata)
+    curves = {name: model.predict_survival(X, [1.0, 5.0], np.full(300, name)) for name in "ab"}
+    assert (curves["b"] == 1.0).all()
+    assert (curves["a"][:, 1] < 0.5).mean() > 0.5
+    with pytest.raises(DataError, match="the fit had strata; give those of these patients"):
+        model.predict_survival(X, [1.0])

@@ -64,3 +64,19 @@ def test_margin_slope_is_the_coefficient_of_cox(y, golden):
     assert margin_slope(distinct, margin) == pytest.approx(theirs, abs=1e-4)
     assert margin_slope(distinct, -margin) == pytest.approx(0.0, abs=1e-4)
     assert margin_slope(distinct, np.ones(len(y))) == 0.0
+
+
+def test_margin_slope_knows_entry_and_strata(y, golden):
+    from lifelines import CoxPHFitter
+
+    time = np.arange(1.0, len(y) + 1)[np.argsort(np.argsort(y["time"], kind="stable"))]
+    late = np.empty(len(y), dtype=[("event", bool), ("time", float), ("entry", float)])
+    late["event"], late["time"] = y["event"], time
+    late["entry"] = np.where(np.arange(len(y)) % 3, 0.6 * time, 0.0)
+    margin, strata = np.array(golden["margin"]), np.arange(len(y)) % 2
+    frame = pd.DataFrame({name: late[name] for name in late.dtype.names})
+    frame["margin"], frame["stratum"] = margin, strata
+    fitted = CoxPHFitter().fit(frame, "time", "event", entry_col="entry", strata="stratum")
+    found = margin_slope(late, margin, strata=strata)
+    assert found == pytest.approx(fitted.params_["margin"], abs=1e-4)
+    assert abs(found - margin_slope(late, margin)) > 1e-3
