@@ -13,6 +13,7 @@ from tabular_trainers.discrimination import auc, auprc, auroc, uno_c
 from tabular_trainers.horizons import default_horizons, horizon_note, numbers_at_risk
 from tabular_trainers.prediction_error import brier, integrated_brier, log_loss, time_grid
 from tabular_trainers.scoring import headline, score
+from tabular_trainers.smoothed_calibration import integrated_calibration_index
 
 __all__ = [
     "auc",
@@ -27,6 +28,7 @@ __all__ = [
     "headline",
     "horizon_note",
     "integrated_brier",
+    "integrated_calibration_index",
     "interval",
     "inverse_weights",
     "kaplan_meier",

@@ -30,6 +30,7 @@ LAYERS = (
     ("models*",),
     ("metrics",),
     ("scoring",),
+    ("smoothed_calibration",),
     ("calibration", "discrimination", "held_out", "risk_groups"),
     ("bootstrap", "concordance", "horizons", "prediction_error"),
     ("censoring", "folds", "preprocess"),
