@@ -9,6 +9,7 @@ from tabular_trainers.bootstrap import bootstrap_method, bootstrap_weights, inte
 from tabular_trainers.calibration import calibration_slope, observed_expected
 from tabular_trainers.censoring import inverse_weights, kaplan_meier, survival_at
 from tabular_trainers.concordance import harrell_c
+from tabular_trainers.decision_curves import decision_curve, net_benefit
 from tabular_trainers.discrimination import auc, auprc, auroc, uno_c
 from tabular_trainers.horizons import default_horizons, horizon_note, numbers_at_risk
 from tabular_trainers.prediction_error import brier, integrated_brier, log_loss, time_grid
@@ -23,6 +24,7 @@ __all__ = [
     "bootstrap_weights",
     "brier",
     "calibration_slope",
+    "decision_curve",
     "default_horizons",
     "harrell_c",
     "headline",
@@ -33,6 +35,7 @@ __all__ = [
     "inverse_weights",
     "kaplan_meier",
     "log_loss",
+    "net_benefit",
     "numbers_at_risk",
     "observed_expected",
     "score",

@@ -29,7 +29,7 @@ LAYERS = (
     ("tuning",),
     ("models*",),
     ("metrics",),
-    ("scoring",),
+    ("decision_curves", "scoring"),
     ("smoothed_calibration",),
     ("calibration", "discrimination", "held_out", "risk_groups"),
     ("bootstrap", "concordance", "horizons", "prediction_error"),
