@@ -18,9 +18,7 @@ MIN_EVENTS = 50  # a curve drawn through fewer events is mostly noise
 KNOTS = (0.1, 0.5, 0.9)  # Harrell 2015, table 2.3
 
 
-def integrated_calibration_index(
-    y, probability, times=None, weights=None, probability_at_entry=None
-):
+def integrated_calibration_index(y, probability, times=None, weights=None, survival_at_entry=None):
     """Integrated calibration index: mean absolute difference of smoothed observed and predicted.
 
     Survival: at each time, a Cox model of the follow-up up to that time (ties by Efron's method)
@@ -40,7 +38,7 @@ def integrated_calibration_index(
         Predicted survival at each time; classification: probability of class 1.
     times : array-like of shape (n_times,), default=None
     weights : array-like of shape (n_patients,) or (n_replicates, n_patients), default=None
-    probability_at_entry : array-like of shape (n_patients,), default=None
+    survival_at_entry : array-like of shape (n_patients,), default=None
         Predicted survival at each patient's entry; needed with entry times. Both probabilities are
         then of the event between entry and the time, of patients who entered before it.
 
@@ -52,7 +50,7 @@ def integrated_calibration_index(
     Raises
     ------
     DataError
-        If ``y`` has entry times and ``probability_at_entry`` is not given.
+        If ``y`` has entry times and ``survival_at_entry`` is not given.
 
     References
     ----------
@@ -70,7 +68,7 @@ def integrated_calibration_index(
         return answer(_logistic_index(*known, rows, begin)[0], one)
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
     survival = survival_matrix(probability, len(y), times)
-    at_entry = _at_entry(y, probability_at_entry)
+    at_entry = _at_entry(y, survival_at_entry)
     columns = [_index_at(y, survival[:, k], at, rows, at_entry) for k, at in enumerate(times)]
     found = np.column_stack(columns)
     return found[0] if one else found
@@ -156,7 +154,7 @@ def _cox_index(time, event, leaving, entry, columns, predicted, weights, begin):
             likelihood = 0.0
             g_x = g_z = h_xx = h_xz = h_zz = 0.0
             s0 = s_x = s_z = s_xx = s_xz = s_zz = 0.0
-            cumulative = 0.0
+            cumulative = most = 0.0
             gone = 0
             i = 0
             while i < m:
@@ -174,6 +172,22 @@ def _cox_index(time, event, leaving, entry, columns, predicted, weights, begin):
                     s_xz -= e * x * z
                     s_zz -= e * z * z
                     gone += 1
+                if s0 < 1e-6 * most:
+                    # what nearly all have left is rounding: sum up those who stay anew
+                    s0 = s_x = s_z = s_xx = s_xz = s_zz = 0.0
+                    for left in range(gone, n):
+                        k = leaving[left]
+                        if k < drawn[i] and w[k] > 0.0:
+                            x = columns[k, 0]
+                            z = columns[k, 1]
+                            e = w[k] * risk[k]
+                            s0 += e
+                            s_x += e * x
+                            s_z += e * z
+                            s_xx += e * x * x
+                            s_xz += e * x * z
+                            s_zz += e * z * z
+                    most = s0
                 d0 = d_x = d_z = d_xx = d_xz = d_zz = 0.0
                 weight = 0.0
                 n_tied = 0
@@ -203,6 +217,7 @@ def _cox_index(time, event, leaving, entry, columns, predicted, weights, begin):
                         g_x += w[k] * x
                         g_z += w[k] * z
                     i += 1
+                most = max(most, s0)
                 for tied in range(n_tied):
                     part = tied / n_tied
                     one = weight / n_tied

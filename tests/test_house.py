@@ -39,7 +39,7 @@ LAYERS = (
     ("cohort*",),
     ("tables",),
     ("schema",),
-    ("outcome", "kernels", "parallel"),
+    ("outcome", "kernels", "parallel", "sample_size"),
     ("errors",),
 )
 EMBED_MAY_IMPORT = {"errors", "schema", "tables", "parallel"}

@@ -26,7 +26,7 @@ def test_survival_agrees_with_r_coxph(name):
 def test_delayed_entry_agrees_with_r_coxph():
     y = outcome(PATIENTS["time"], PATIENTS["event"], PATIENTS["entry"])
     at_entry = GOLDEN["at_entry"]
-    found = integrated_calibration_index(y, SURVIVAL, HORIZONS, probability_at_entry=at_entry)
+    found = integrated_calibration_index(y, SURVIVAL, HORIZONS, survival_at_entry=at_entry)
     assert found == pytest.approx(GOLDEN["index"]["entry"], abs=1e-9)
     with pytest.raises(DataError, match="needs the predicted survival at entry"):
         integrated_calibration_index(y, SURVIVAL, HORIZONS)
