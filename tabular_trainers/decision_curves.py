@@ -215,7 +215,7 @@ def default_thresholds(highest):
     --------
     >>> default_thresholds(0.045)
     array([0.01, 0.02, 0.03, 0.04])
-    >>> len(default_thresholds(0.95)), default_thresholds(0.95)[-1]
+    >>> len(default_thresholds(0.95)), float(default_thresholds(0.95)[-1])
     (47, 0.94)
     """
     last = min(int(np.floor(highest * 100 + 1e-9)), 99)

@@ -65,7 +65,7 @@ def test_overall_risk_is_known_within_the_margin_at_every_horizon():
 
 
 def test_impossible_values_are_refused():
-    with pytest.raises(DataError, match="r2: expected a value above 0 and below 0.482"):
+    with pytest.raises(DataError, match="r2: expected a value above 0 and below 0.478"):
         minimum_sample_size("classification", 5, 0.1, r2=0.6)
     with pytest.raises(DataError, match="events_per_patient"):
         largest_r2("classification", 1.0)
