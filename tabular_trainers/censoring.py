@@ -24,13 +24,16 @@ class InverseWeights(NamedTuple):
     Attributes
     ----------
     at_event : ndarray of shape (n_replicates, n_patients)
-        1 / G(t-) at a patient's event; 0 for the censored.
+        G(entry) / G(t-) at a patient's event; 0 for the censored.
     beyond : ndarray of shape (n_replicates, n_times)
         1 / G(t) at each time asked for; 0 where nobody is followed beyond it.
+    at_entry : ndarray of shape (n_replicates or 1, n_patients)
+        G(entry), by which ``beyond`` is multiplied; 1 without entry times.
     """
 
     at_event: np.ndarray
     beyond: np.ndarray
+    at_entry: np.ndarray
 
 
 def survival_at(y, times, weights=None):
@@ -56,12 +59,15 @@ def inverse_weights(y, times, weights=None):
     """Weigh patients by the inverse probability of not being censored before their event.
 
     One Kaplan-Meier estimate G of the censoring distribution over all patients given, once for
-    each row of ``weights``.
+    each row of ``weights``. With entry times its risk sets are those of delayed entry, and a
+    patient's weight is conditional on being under observation at entry: an event at t weighs
+    G(entry) / G(t-), a patient beyond t weighs G(entry) / G(t), each the product over censorings
+    between the two. A moment at which all who are at risk are censored cannot lie between them; it
+    is left out of the product, so that an early risk set that empties does not undo all weights.
 
     Parameters
     ----------
     y : ndarray of shape (n_patients,)
-        Without ``entry``: what the weights mean under left truncation is not settled.
     times : array-like of shape (n_times,)
         Times at which ``beyond`` is wanted.
     weights : array-like of shape (n_patients,) or (n_replicates, n_patients), default=None
@@ -70,39 +76,33 @@ def inverse_weights(y, times, weights=None):
     -------
     InverseWeights
 
-    Raises
-    ------
-    DataError
-        If ``y`` has entry times.
-
     References
     ----------
     Graf et al., Statistics in Medicine 1999;18:2529. Uno et al., Statistics in Medicine
-    2011;30:1105.
+    2011;30:1105. Delayed-entry risk sets: Tsai, Jewell & Wang, Biometrika 1987;74:883.
     """
-    refuse_entry(y)
     rows, _ = weight_rows(weights, len(y))
-    left, at = product_limit(y, times, rows, reverse=True)
-    _, event, _ = survival_arrays(y)
+    _, event, entry = survival_arrays(y)
+    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    at_entry = np.ones((1, len(y)))
+    if entry is None:
+        left, at = product_limit(y, times, rows, reverse=True)
+    else:
+        asked = np.concatenate([times, entry])
+        left, at = product_limit(y, asked, rows, reverse=True, skip_empty=True)
+        at, at_entry = at[:, : len(times)], np.ascontiguousarray(at[:, len(times) :])
     at_event = np.zeros_like(left)
     # G(t-) is 0 only for a patient whom a replicate did not draw; its weight is 0 there anyway
-    np.divide(1.0, left, out=at_event, where=(left > 0) & event)
+    np.divide(at_entry, left, out=at_event, where=(left > 0) & event)
     beyond = np.zeros_like(at)
     np.divide(1.0, at, out=beyond, where=at > 0)
-    return InverseWeights(at_event, beyond)
+    return InverseWeights(at_event, beyond, at_entry)
 
 
-def refuse_entry(y):
-    """Refuse left-truncated outcomes for a measure that is not defined on them."""
-    if "entry" in (np.asarray(y).dtype.names or ()):
-        raise DataError(
-            "y has entry times (left truncation): measures weighted for censoring are not defined "
-            "here. Harrell's C takes entry times."
-        )
-
-
-def product_limit(y, times, weights, reverse):
+def product_limit(y, times, weights, reverse, skip_empty=False):
     """Compute product-limit estimates for rows of weights.
+
+    With ``skip_empty`` a moment that would bring the estimate to 0 is left out of the product.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def product_limit(y, times, weights, reverse):
     by_time = np.argsort(times, kind="stable")
     left, sorted_at = _product_limit(
         order, time[order], event[order], entering, entry[entering], weights, times[by_time],
-        bool(reverse),
+        bool(reverse), bool(skip_empty),
     )  # fmt: skip
     at = np.empty_like(sorted_at)
     at[:, by_time] = sorted_at
@@ -129,9 +129,9 @@ def product_limit(y, times, weights, reverse):
 
 @compile_kernel(
     "Tuple((float64[:,::1], float64[:,::1]))(int64[::1], float64[::1], boolean[::1], int64[::1],"
-    " float64[::1], float64[:,::1], float64[::1], boolean)"
+    " float64[::1], float64[:,::1], float64[::1], boolean, boolean)"
 )
-def _product_limit(order, time, event, entering, entry, weights, times, reverse):
+def _product_limit(order, time, event, entering, entry, weights, times, reverse, skip_empty):
     n_replicates, n = weights.shape
     n_times = len(times)
     left = np.empty((n_replicates, n))
@@ -167,7 +167,10 @@ def _product_limit(order, time, event, entering, entry, weights, times, reverse)
                 exposed = at_risk - events
             if leaving > 0.0:
                 # sums of weights that are not integers can miss each other by rounding
-                estimate *= max(0.0, 1.0 - leaving / exposed) if exposed > leaving else 0.0
+                if exposed - leaving > 1e-9 * exposed:
+                    estimate *= 1.0 - leaving / exposed
+                elif not skip_empty:
+                    estimate = 0.0
             at_risk -= events + censored
         while asked < n_times:
             at[r, asked] = estimate
@@ -175,7 +178,7 @@ def _product_limit(order, time, event, entering, entry, weights, times, reverse)
     return left, at
 
 
-def kaplan_meier(y, weights=None, reverse=False):
+def kaplan_meier(y, weights=None, reverse=False, start=0.0):
     """Kaplan-Meier curve with 95% log-log limits.
 
     Parameters
@@ -185,12 +188,16 @@ def kaplan_meier(y, weights=None, reverse=False):
         Patient weights; whole numbers count as that many patients.
     reverse : bool, default=False
         Estimate the distribution of follow-up instead: censoring is what is waited for.
+    start : float, default=0.0
+        Where the curve starts at 1: survival of those alive and at risk then. Later than 0 it
+        leaves out the first risk sets under late entry, in which one event of few decides.
 
     Returns
     -------
     DataFrame
-        time (0 first, then every distinct time), survival from that time on, lower, upper,
-        n_at_risk just before it, n_events at it. Limits are missing once the curve reaches 0.
+        time (``start`` first, then every distinct time after it), survival from that time on,
+        lower, upper, n_at_risk just before it, n_events at it. Limits are missing once the curve
+        reaches 0.
 
     References
     ----------
@@ -199,6 +206,12 @@ def kaplan_meier(y, weights=None, reverse=False):
     """
     time, event, entry = survival_arrays(y)
     weight = weight_rows(weights, len(time))[0][0]
+    if start > 0:
+        later = time > start
+        time, event, weight = time[later], event[later], weight[later]
+        entry = None if entry is None else entry[later]
+        if not len(time):
+            raise DataError(f"y: nobody is followed beyond {start:g}, where the curve would start.")
     moments, place = np.unique(time, return_inverse=True)
     events = np.bincount(place, weights=weight * event, minlength=len(moments))
     censored = np.bincount(place, weights=weight * ~event, minlength=len(moments))
@@ -214,20 +227,20 @@ def kaplan_meier(y, weights=None, reverse=False):
         survival = np.cumprod(factors.clip(0.0))
         terms = np.where(leaving > 0, leaving / (exposed * (exposed - leaving)), 0.0)
         lower, upper = _log_log_limits(survival, np.cumsum(terms))
-    start = weight[entry < moments[0]].sum() if entry is not None else weight.sum()
+    first = weight[entry <= start].sum() if entry is not None else weight.sum()
     curve = pd.DataFrame(
         {
-            "time": np.r_[0.0, moments],
+            "time": np.r_[float(start), moments],
             "survival": np.r_[1.0, survival],
             "lower": np.r_[1.0, lower],
             "upper": np.r_[1.0, upper],
-            "n_at_risk": np.r_[start, exposed],
+            "n_at_risk": np.r_[first, exposed],
             "n_events": np.r_[0.0, leaving],
         }
     )
     if (weight == np.floor(weight)).all():
         curve = curve.astype({"n_at_risk": np.int64, "n_events": np.int64})
-    return curve[1:].reset_index(drop=True) if moments[0] <= 0 else curve
+    return curve[1:].reset_index(drop=True) if moments[0] <= start else curve
 
 
 def _log_log_limits(survival, greenwood):

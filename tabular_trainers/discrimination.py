@@ -5,10 +5,11 @@ Pairs are formed within strata (repeat and fold) only.
 
 import numpy as np
 
-from tabular_trainers.censoring import inverse_weights, refuse_entry
+from tabular_trainers.censoring import inverse_weights
 from tabular_trainers.concordance import no_pairs, pair_sums, time_order
 from tabular_trainers.errors import DataError, count
 from tabular_trainers.kernels import compile_kernel
+from tabular_trainers.left_truncation import at_landmark
 from tabular_trainers.outcome import (
     answer,
     finite_vector,
@@ -20,13 +21,13 @@ from tabular_trainers.outcome import (
 )
 
 
-def uno_c(y, risk, tau=None, strata=None, weights=None):
+def uno_c(y, risk, tau=None, strata=None, weights=None, landmark=None):
     """Uno's concordance up to ``tau``, weighted by the inverse square of the censoring survival.
 
     Parameters
     ----------
     y : ndarray of shape (n_patients,)
-        Structured array with ``event`` and ``time``; entry times are not accepted.
+        Structured array with ``event`` and ``time``; with ``entry`` a landmark is required.
     risk : array-like of shape (n_patients,)
         Higher means worse.
     tau : float, default=None
@@ -36,6 +37,9 @@ def uno_c(y, risk, tau=None, strata=None, weights=None):
         Pairs are formed within these groups; censoring is estimated over all patients together.
     weights : array-like of shape (n_patients,) or (n_replicates, n_patients), default=None
         Patient weights; the censoring distribution is estimated anew with them.
+    landmark : float, default=None
+        Measure the patients at risk then, with the clock restarted: the way to an answer with entry
+        times. ``tau`` stays on the original clock.
 
     Returns
     -------
@@ -44,16 +48,19 @@ def uno_c(y, risk, tau=None, strata=None, weights=None):
     Raises
     ------
     DataError
-        If ``y`` has entry times, or no pair is comparable.
+        If ``y`` has entry times and no landmark is given, or no pair is comparable.
 
     References
     ----------
     Uno et al., Statistics in Medicine 2011;30:1105.
     """
-    refuse_entry(y)
-    order = time_order(y, strata)
-    risk = finite_vector(risk, len(order.order), "risk")
-    rows, one = weight_rows(weights, len(risk))
+    risk = finite_vector(risk, len(y), "risk")
+    codes, _ = strata_codes(strata, len(y))
+    rows, one = weight_rows(weights, len(y))
+    at_risk, y = at_landmark(y, landmark)
+    risk, rows = risk[at_risk], np.ascontiguousarray(rows[:, at_risk])
+    tau = tau if tau is None or landmark is None else tau - landmark
+    order = time_order(y, codes[at_risk])
     squares = uno_weights(y, inverse_weights(y, [], rows).at_event, tau)
     _, _, concordant, comparable = pair_sums(order, risk, rows, squares).sum(axis=2)
     if not (comparable > 0).any():
@@ -67,7 +74,7 @@ def uno_weights(y, at_event, tau):
     return at_event**2 * (time < (np.inf if tau is None else tau))
 
 
-def auc(y, risk, times, strata=None, weights=None):
+def auc(y, risk, times, strata=None, weights=None, landmark=None):
     """Area under the ROC curve at horizons: events by the horizon against those beyond it.
 
     Cumulative cases and dynamic controls; cases are weighted by the inverse probability of not
@@ -76,7 +83,7 @@ def auc(y, risk, times, strata=None, weights=None):
     Parameters
     ----------
     y : ndarray of shape (n_patients,)
-        Structured array with ``event`` and ``time``; entry times are not accepted.
+        Structured array with ``event`` and ``time``; with ``entry`` a landmark is required.
     risk : array-like of shape (n_patients,)
         Higher means worse; one risk for all horizons.
     times : array-like of shape (n_times,)
@@ -84,21 +91,32 @@ def auc(y, risk, times, strata=None, weights=None):
     strata : array-like of shape (n_patients,), default=None
         Pairs are formed within these groups; censoring is estimated over all patients together.
     weights : array-like of shape (n_patients,) or (n_replicates, n_patients), default=None
+    landmark : float, default=None
+        Measure the patients at risk then, with the clock restarted: the way to an answer with entry
+        times. Horizons stay on the original clock.
 
     Returns
     -------
     ndarray of shape (n_times,) or (n_replicates, n_times)
         NaN at a horizon without a case and a control in one stratum.
 
+    Raises
+    ------
+    DataError
+        If ``y`` has entry times and no landmark is given.
+
     References
     ----------
     Uno et al., JASA 2007;102:527. Hung & Chiang, Canadian Journal of Statistics 2010;38:8.
     """
-    time, event, _ = survival_arrays(y)
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    risk = finite_vector(risk, len(time), "risk")
-    codes, n_strata = strata_codes(strata, len(time))
-    rows, one = weight_rows(weights, len(time))
+    risk = finite_vector(risk, len(y), "risk")
+    codes, n_strata = strata_codes(strata, len(y))
+    rows, one = weight_rows(weights, len(y))
+    at_risk, y = at_landmark(y, landmark)
+    risk, codes, rows = risk[at_risk], codes[at_risk], np.ascontiguousarray(rows[:, at_risk])
+    times = times if landmark is None else times - landmark
+    time, event, _ = survival_arrays(y)
     at_event = inverse_weights(y, [], rows).at_event
     order = RiskOrder(risk, codes, n_strata)
     found = np.empty((len(rows), len(times)))

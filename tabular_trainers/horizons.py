@@ -17,7 +17,8 @@ def default_horizons(y, unit, strata=None, given=None):
     """Choose horizons: those given, else those of 1, 3 and 5 years that the data carry.
 
     A horizon is carried with at least 10 events by then, and 10% of all patients and 5 in every
-    fold followed beyond it. When none is, the median time of the events is the one horizon.
+    fold followed beyond it; with entry times, under observation then. When none is, the median time
+    of the events is the one horizon.
 
     Parameters
     ----------
@@ -48,16 +49,17 @@ def default_horizons(y, unit, strata=None, given=None):
     >>> default_horizons(y, "years")
     (3.0, 5.0)
     """
-    time, event, _ = survival_arrays(y)
+    time, event, entry = survival_arrays(y)
+    entry = np.full(len(time), -np.inf) if entry is None else entry
     if not event.any():
         raise DataError(f"endpoint: none of {count(len(event), 'patient')} has the event.")
     if given is not None and len(given):
-        return _check_given(sorted({float(h) for h in given}), time, event, unit)
+        return _check_given(sorted({float(h) for h in given}), time, event, entry, unit)
     codes, n_strata = strata_codes(strata, len(time))
     carried = []
     for years in YEARS if unit in UNITS_A_YEAR else ():
         at = float(round(years * UNITS_A_YEAR[unit]))
-        beyond = time > at
+        beyond = (time > at) & (entry < at)
         if (
             (event & (time <= at)).sum() >= MIN_EVENTS
             and beyond.mean() >= MIN_SHARE
@@ -66,7 +68,7 @@ def default_horizons(y, unit, strata=None, given=None):
             carried.append(at)
     if carried:
         return tuple(carried)
-    return (_median_event(time, event),)
+    return (_median_event(time, event, entry),)
 
 
 def horizon_note(horizons, y, unit, given=None):
@@ -111,22 +113,24 @@ def numbers_at_risk(y, horizons):
     return {float(at): int(((time > at) & (entered < at)).sum()) for at in horizons}
 
 
-def _median_event(time, event):
+def _median_event(time, event, entry):
     """Lower median of the event times; earlier when nobody is followed beyond it."""
-    events = np.unique(np.sort(time[event]))
     middle = np.sort(time[event])[(event.sum() - 1) // 2]
-    usable = events[(events <= middle) & (events < time.max())]
-    if not len(usable):
+    events = np.unique(time[event])
+    latest_first = events[events <= middle][::-1]
+    usable = next((at for at in latest_first if ((time > at) & (entry < at)).any()), None)
+    if usable is None:
         raise DataError(
             "endpoint: all events are at the last follow-up time; no horizon has an event before "
             "it and a patient beyond it."
         )
-    return float(usable[-1])
+    return float(usable)
 
 
-def _check_given(horizons, time, event, unit):
+def _check_given(horizons, time, event, entry, unit):
     for at in horizons:
-        n_events, n_beyond = int((event & (time <= at)).sum()), int((time > at).sum())
+        n_events = int((event & (time <= at)).sum())
+        n_beyond = int(((time > at) & (entry < at)).sum())
         if not np.isfinite(at) or at <= 0 or not n_events or not n_beyond:
             raise DataError(
                 f"horizon {at:g}{f' {unit}' if unit else ''}: {count(n_events, 'event')} by then "

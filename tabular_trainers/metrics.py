@@ -12,11 +12,13 @@ from tabular_trainers.concordance import harrell_c
 from tabular_trainers.decision_curves import decision_curve, net_benefit
 from tabular_trainers.discrimination import auc, auprc, auroc, uno_c
 from tabular_trainers.horizons import default_horizons, horizon_note, numbers_at_risk
+from tabular_trainers.left_truncation import at_landmark, entry_dependence
 from tabular_trainers.prediction_error import brier, integrated_brier, log_loss, time_grid
 from tabular_trainers.scoring import headline, score
 from tabular_trainers.smoothed_calibration import integrated_calibration_index
 
 __all__ = [
+    "at_landmark",
     "auc",
     "auprc",
     "auroc",
@@ -26,6 +28,7 @@ __all__ = [
     "calibration_slope",
     "decision_curve",
     "default_horizons",
+    "entry_dependence",
     "harrell_c",
     "headline",
     "horizon_note",

@@ -45,6 +45,15 @@ def survival_arrays(y):
     return time, event, entry
 
 
+def entered_by(y, times):
+    """Whether each patient came under observation before each time, (n_patients, n_times)."""
+    _, _, entry = survival_arrays(y)
+    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if entry is None:
+        return np.ones((len(y), len(times)), dtype=bool)
+    return entry[:, None] < times
+
+
 def label_array(y):
     """Read classification labels as booleans.
 

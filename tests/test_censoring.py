@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tabular_trainers.censoring import product_limit, time_of_quantile
-from tabular_trainers.errors import DataError
 from tabular_trainers.metrics import inverse_weights, kaplan_meier, survival_at
 from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
@@ -87,11 +86,6 @@ def test_censoring_weights_agree_with_scikit_survival():
     events = y["event"]
     expected = CensoringDistributionEstimator().fit(y).predict_ipcw(y)
     np.testing.assert_allclose(inverse_weights(y, []).at_event[0][events], expected[events])
-
-
-def test_entry_times_are_refused():
-    with pytest.raises(DataError, match="Harrell's C takes entry times"):
-        inverse_weights(golden_outcome(entry=True), [3])
 
 
 @settings(max_examples=60, deadline=None)

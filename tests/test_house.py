@@ -32,6 +32,7 @@ LAYERS = (
     ("decision_curves", "scoring"),
     ("smoothed_calibration",),
     ("calibration", "discrimination", "held_out", "risk_groups"),
+    ("left_truncation",),
     ("bootstrap", "concordance", "horizons", "prediction_error"),
     ("censoring", "folds", "preprocess"),
     ("fold_files",),
