@@ -92,7 +92,8 @@ def evaluate(
         Number of folds, or published folds: a folder of ``splits_k.csv`` with columns train and
         val, a ``folds.parquet``, or a table with patient_id, repeat, fold, part.
     n_trials : int, default 8
-        Sets of hyper-parameters tried in each training part, for models tuned by trials.
+        Sets of hyper-parameters tried in each training part, as many for every model. All are
+        valued on the same inner folds, and ``selected`` takes the model with the best value.
     seed : int, default 0
     n_jobs : int, default 1
         Processes; does not change any result.

@@ -10,7 +10,7 @@ import pandas as pd
 from tabular_trainers.cohort import AnalysisSet, Cohort
 from tabular_trainers.errors import DataError, listing
 
-# A model tuned by trials; with 8 a full run stays within minutes on two cores.
+# Each model; with 8 a full run stays within minutes on two cores.
 DEFAULT_TRIALS = 8
 SELECTED = "selected"
 

@@ -19,6 +19,7 @@ from tabular_trainers.errors import DataError, SchemaError, count, listing, near
 
 MAX_LEVELS = 100  # a categorical with this many levels is an identifier or free text
 DEFAULT_COMPONENTS = 32  # about one for five events in cohorts of a few hundred patients
+MOST_COMPONENTS = 64  # that tuning asks for; so many are decomposed, whoever asks for fewer
 MIN_MISSING_SHARE = 0.05  # a missing indicator needs this share of the training part ...
 MIN_MISSING_PATIENTS = 10  # ... and this many patients, otherwise it fits noise
 MISSING_LEVEL = "(missing)"
@@ -168,6 +169,28 @@ class Preprocessor(TransformerMixin, BaseEstimator):
                 scores[absent[:, positions].all(axis=1)] = np.nan
             parts.append(scores)
         return np.ascontiguousarray(np.hstack(parts))
+
+    def first_components(self, k):
+        """Positions of the outputs that ``default_components=k`` would have given.
+
+        Of a fit with more components: the same patients and blocks need one fit for all sizes.
+
+        Parameters
+        ----------
+        k : int
+
+        Returns
+        -------
+        array of int
+        """
+        check_is_fitted(self, "output_names_")
+        kept, start = [np.arange(len(self.direct_))], len(self.direct_)
+        for block, loadings in self.loadings_.items():
+            stop = start + loadings.shape[1]
+            given = (self.reduce or {}).get(block) is not None
+            kept.append(np.arange(start, stop if given else min(stop, start + k)))
+            start = stop
+        return np.concatenate(kept)
 
     def linear_terms(self, X, coef):
         """Split ``transform(X) @ coef`` into contributions of the user's columns.
@@ -320,6 +343,29 @@ class Preprocessor(TransformerMixin, BaseEstimator):
             self.output_is_component_ += [True] * len(names)
 
 
+def reduces_by_default(columns, categorical, reduce, max_block_columns):
+    """Tell whether a block is reduced to ``default_components``, as nobody said otherwise.
+
+    Parameters
+    ----------
+    columns, categorical : sequence of str
+        Names as ``block.column``.
+    reduce : dict or None
+    max_block_columns : int or None
+
+    Returns
+    -------
+    bool
+    """
+    if max_block_columns is None:
+        return False
+    numeric = Counter(_block(str(c)) for c in columns if c not in set(categorical))
+    return any(
+        width > max_block_columns and (reduce or {}).get(block) is None
+        for block, width in numeric.items()
+    )
+
+
 def _block(name):
     return name.split(".", 1)[0]
 
@@ -418,7 +464,8 @@ def _indicators(raw, missing, reduced, kept):
 
 def _principal_axes(z, wanted, scale):
     """Compute the loadings (n_columns, k) of the first k components of standardised columns."""
-    axes, first = _known_axes(z, wanted)
+    axes, first = _known_axes(z, max(wanted, MOST_COMPONENTS))
+    axes = axes[:, :wanted]
     return np.ascontiguousarray(axes / np.sqrt(first / len(z)) if scale else axes)
 
 

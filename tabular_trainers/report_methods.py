@@ -35,8 +35,8 @@ REFERENCES = {
     "1979;6:65-70.",
     "shap": "Lundberg SM, Lee SI. A unified approach to interpreting model predictions. Adv Neural "
     "Inf Process Syst 2017;30:4765-4774.",
-    "optuna": "Akiba T, Sano S, Yanase T, Ohta T, Koyama M. Optuna: a next-generation "
-    "hyperparameter optimization framework. Proc KDD 2019:2623-2631.",
+    "sobol": "Owen AB. Scrambling Sobol' and Niederreiter-Xing points. J Complexity "
+    "1998;14:466-489.",
     "smd": "Austin PC. Balance diagnostics for comparing the distribution of baseline covariates "
     "between treatment groups in propensity-score matched samples. Stat Med 2009;28:3083-3107.",
     "tripod": "Collins GS, Moons KGM, Dhiman P, et al. TRIPOD+AI statement. BMJ 2024;385:e078378.",
@@ -138,7 +138,8 @@ def _models(run, cite):
     if tuned:
         text += (
             f"Hyper-parameters of {' and '.join(tuned)} were chosen {inner}, in "
-            f"{count(run.get('n_trials') or 0, 'trial')} of Optuna {cite('optuna')}. "
+            f"{count(run.get('n_trials') or 0, 'trial')} each: the defaults, then points of a "
+            f"scrambled Sobol sequence {cite('sobol')}, settled before any fit. "
         )
     for model, how in alone.items():
         text += f"{words.model_words(run, model)} chose {how}. "

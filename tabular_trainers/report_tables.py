@@ -242,6 +242,10 @@ def block_facts(run):
         told = ", ".join(f"{k.upper()} to {v} components" for k, v in reduction.items() if v)
         if block.get("default_components"):
             told = f"PCA to {block['default_components']} components (default of a wide block)"
+            tuned = block.get("components_tuned_by") or []
+            if tuned:
+                names = " and ".join(words.model_words(run, model) for model in tuned)
+                told += f"; {names}: their number is tuned"
         pool = block.get("pool")
         pooled = f"pooled: {pool}" if pool else "not pooled"
         table.add(name, f"{block['n_columns']:,}", pooled, told or "none")

@@ -6,7 +6,7 @@ import tabular_trainers
 
 LIBRARIES = (
     "numpy", "pandas", "pyarrow", "scikit-learn", "scikit-survival", "xgboost", "xgboost-cpu",
-    "lifelines", "numba", "shap", "optuna", "skops", "matplotlib",
+    "lifelines", "numba", "shap", "skops", "matplotlib",
 )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
                 "n_columns": block.table.shape[1],
                 "reduce": block.reduce,
                 "default_components": _default_components(block, rows, plan.models),
+                "components_tuned_by": _tuning_components(rows, plan.models),
                 "pool": block.pool,
             }
             for name, block in cohort.blocks.items()
@@ -97,6 +98,15 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         },
         "versions": _versions(),
     }
+
+
+def _tuning_components(rows, models):
+    """List the models that choose, by trials, the components of blocks reduced by default."""
+    from tabular_trainers.models import DataFacts
+    from tabular_trainers.trial_list import Asked
+
+    facts = DataFacts(n=100, p=10, n_events=50, reduced=True)
+    return [name for name in models if "components" in rows[name].space(Asked(), facts)]
 
 
 def _default_components(block, rows, models):

@@ -11,7 +11,9 @@ from sklearn.pipeline import Pipeline
 
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.metrics import harrell_c
-from tabular_trainers.models import DataFacts, find_model, make_model
+from tabular_trainers.models import DataFacts, find_model, make_model, split_parameters
+from tabular_trainers.preprocess import reduces_by_default
+from tabular_trainers.trial_list import Asked, list_trials
 
 INNER_SPLITS = 3
 
@@ -53,10 +55,14 @@ def tune(
 ):
     """Try sets of hyper-parameters on inner folds, and fit the best on all patients.
 
-    The first trial is the model's defaults; the others are drawn by Optuna's TPE sampler from the
-    model's space. A model without a space chooses for itself and gives one trial. A model with the
-    method ``fit_folds`` chooses the rest of its parameters, such as the number of rounds, on the
-    inner folds of each trial.
+    The first trial is the model's defaults; the others are the points of a scrambled Sobol
+    sequence in the model's space, settled by seed and space before any fit. A model with the method
+    ``fit_folds`` chooses the rest of its parameters, such as a penalty or the number of rounds, on
+    the inner folds of each trial. A trial that equals an earlier one is not fitted again.
+
+    Every model gets as many trials and the same inner folds, so that values of different models can
+    be compared. Only a model without a space and without ``fit_folds`` chooses for itself, and
+    gives one trial.
 
     Parameters
     ----------
@@ -83,8 +89,7 @@ def tune(
     """
     spec = find_model(name, task)
     common = {"categorical": categorical, "reduce": reduce, "random_state": seed, "n_jobs": n_jobs}
-    n_events = int(y["event"].sum() if task == "survival" else y.sum())
-    facts = DataFacts(n=X.shape[0], p=X.shape[1], n_events=n_events)
+    facts = _facts(spec, task, X, y, categorical, reduce)
 
     def fitted(parameters):
         pipeline = make_model(name, task, parameters=parameters, **common)
@@ -95,30 +100,71 @@ def tune(
         parameters, value = pipeline[-1].chosen_parameters_, pipeline[-1].inner_value_
         return Tuned(parameters, value, _table([parameters], [value], 0), pipeline)
 
-    inner = _inner_matrices(make_model(name, task, **common)[0], spec, X, y, site, seed, n_jobs)
+    defaults = {**spec.build().get_params(), "components": split_parameters({})[0]}
+    trials = list_trials(spec.space, facts, defaults, n_trials, seed)
+    most = {"components": max(split_parameters(trial)[0] for trial in trials)}
+    preprocess = make_model(name, task, parameters=most, **common)[0]
+    inner = _InnerFolds(preprocess, spec, X, y, site, seed, n_jobs)
+    known = {}
 
-    def score(parameters):
-        model = spec.build(**parameters, random_state=seed, n_jobs=n_jobs, score_only=True)
-        risks, chosen = _held_out_risks(model, spec, inner)
-        values = [_SCORES[task](fold[3], risk) for fold, risk in zip(inner, risks, strict=True)]
-        return {**parameters, **chosen}, float(np.mean(values))
+    def score(trial):
+        key = json.dumps(trial, sort_keys=True)
+        if key not in known:
+            components, own = split_parameters(trial)
+            model = spec.build(**own, random_state=seed, n_jobs=n_jobs, score_only=True)
+            risks, chosen = _held_out_risks(model, spec, inner.of(components))
+            pairs = zip(inner.outcomes, risks, strict=True)
+            known[key] = (
+                {**trial, **chosen},
+                float(np.mean([_SCORES[task](y_test, risk) for y_test, risk in pairs])),
+            )
+        return known[key]
 
-    tried, values = _search(spec, facts, score, n_trials, seed, seconds)
+    tried, values = _search(trials, score, seconds)
     best = int(np.argmax(values))
     return Tuned(tried[best], values[best], _table(tried, values, best), fitted(tried[best]))
 
 
-def _inner_matrices(preprocess, spec, X, y, site, seed, n_jobs):
-    """Preprocess and prepare each inner fold once; trials differ in the model only."""
-    folds = []
-    for train, test in inner_folds(y, site, n_splits=INNER_SPLITS, seed=seed):
-        learned = clone(preprocess).fit(X.iloc[train])
-        train_matrix, test_matrix = (learned.transform(X.iloc[rows]) for rows in (train, test))
-        if spec.prepare is not None:
-            train_matrix = spec.prepare(train_matrix, n_jobs)
-        groups = None if site is None else site[train]
-        folds.append((train_matrix, test_matrix, y[train], y[test], groups))
-    return folds
+def _facts(spec, task, X, y, categorical, reduce):
+    event = y["event"] if task == "survival" else y
+    n_events = int(event.sum())
+    if task == "classification":
+        n_events = min(n_events, len(event) - n_events)
+    reduced = reduces_by_default(X.columns, categorical, reduce, spec.max_block_columns)
+    return DataFacts(n=X.shape[0], p=X.shape[1], n_events=n_events, reduced=reduced)
+
+
+class _InnerFolds:
+    """The inner folds as matrices, made once: trials differ in the model and its first columns.
+
+    The preprocessing makes as many components as the largest trial asks for.
+    """
+
+    def __init__(self, preprocess, spec, X, y, site, seed, n_jobs):
+        self._spec, self._n_jobs = spec, n_jobs
+        self._folds, self._sized = [], {}
+        for train, test in inner_folds(y, site, n_splits=INNER_SPLITS, seed=seed):
+            learned = clone(preprocess)
+            matrices = learned.fit_transform(X.iloc[train]), learned.transform(X.iloc[test])
+            groups = None if site is None else site[train]
+            self._folds.append((learned, *matrices, y[train], y[test], groups))
+        self.outcomes = [fold[4] for fold in self._folds]
+
+    def of(self, components):
+        """Give (X_train, X_test, y_train, y_test, groups) of each fold; X_train is prepared."""
+        columns = [fold[0].first_components(components) for fold in self._folds]
+        key = tuple(len(kept) for kept in columns)
+        if key not in self._sized:
+            self._sized = {key: [self._cut(*two) for two in zip(self._folds, columns, strict=True)]}
+        return self._sized[key]
+
+    def _cut(self, fold, columns):
+        _, train, test, *rest = fold
+        if len(columns) < train.shape[1]:
+            train, test = (np.ascontiguousarray(part[:, columns]) for part in (train, test))
+        if self._spec.prepare is not None:
+            train = self._spec.prepare(train, self._n_jobs)
+        return (train, test, *rest)
 
 
 def _held_out_risks(model, spec, inner):
@@ -135,24 +181,13 @@ def _held_out_risks(model, spec, inner):
     return risks, {}
 
 
-def _search(spec, facts, score, n_trials, seed, seconds):
-    import optuna
-
-    # The sampler's first half is at random; TPE needs some results to learn from.
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, n_trials // 2))
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.study.create_study(direction="maximize", sampler=sampler)
-    optuna.logging.set_verbosity(verbosity)
-    study.enqueue_trial({k: v for k, v in spec.build().get_params().items() if v is not None})
+def _search(trials, score, seconds):
     tried, values = [], []
     started = time.monotonic()
-    while len(tried) < max(1, n_trials):
+    for trial in trials:
         if tried and seconds is not None and time.monotonic() - started > seconds:
             break
-        trial = study.ask()
-        parameters, value = score(spec.space(trial, facts))
-        study.tell(trial, value)
+        parameters, value = score(trial)
         tried.append(parameters)
         values.append(value)
     return tried, values
@@ -179,7 +214,7 @@ _SCORES = {"survival": harrell_c, "classification": _auroc}
 
 
 def is_searched(spec, facts=None):
-    """Tell whether a model has hyper-parameters that trials choose.
+    """Tell whether a model is tuned by trials, or chooses its hyper-parameters for itself.
 
     Parameters
     ----------
@@ -190,17 +225,5 @@ def is_searched(spec, facts=None):
     -------
     bool
     """
-    return bool(spec.space(_Probe(), facts or DataFacts(n=100, p=10, n_events=50)))
-
-
-class _Probe:
-    """The least of a trial that shows whether a space is empty, without importing Optuna."""
-
-    def suggest_int(self, name, low, high, **settings):
-        return low
-
-    def suggest_float(self, name, low, high, **settings):
-        return low
-
-    def suggest_categorical(self, name, choices):
-        return choices[0]
+    facts = facts or DataFacts(n=100, p=10, n_events=50)
+    return hasattr(spec.build(), "fit_folds") or bool(spec.space(Asked(), facts))

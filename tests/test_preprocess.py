@@ -8,6 +8,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from tabular_trainers import preprocess
 from tabular_trainers.errors import DataError, SchemaError
 from tabular_trainers.preprocess import Preprocessor
 
@@ -235,8 +236,6 @@ def test_an_unknown_reduction():
 
 
 def test_a_block_is_decomposed_once_for_models_and_feature_sets(monkeypatch):
-    from tabular_trainers import preprocess
-
     done = []
 
     def counted(z, wanted):
@@ -254,10 +253,41 @@ def test_a_block_is_decomposed_once_for_models_and_feature_sets(monkeypatch):
     np.testing.assert_array_equal(again[:, 1:], first)
     scaled = Preprocessor(reduce={"genes": {"pca": 3}}).fit_transform(X)
     np.testing.assert_allclose(scaled, first / first[:, 0].std())
-    assert len(done) == 1
-    Preprocessor(reduce={"genes": {"pca": 2}}).fit_transform(X)
+    fewer = Preprocessor(reduce={"genes": {"pca": 2}}, scale=False).fit(X)
+    np.testing.assert_allclose(fewer.transform(X), first[:, :2], rtol=0, atol=1e-12)
+    assert len(done) == 1  # however many are asked for
     Preprocessor(reduce={"genes": {"pca": 3}}).fit_transform(X + np.eye(40, 12))
-    assert len(done) == 3
+    assert len(done) == 2
     monkeypatch.setattr(preprocess, "KEPT_AXES", 2)
-    Preprocessor(reduce={"genes": {"pca": 4}}).fit_transform(X)
+    Preprocessor(reduce={"genes": {"pca": 4}}).fit_transform(X + np.eye(40, 12, 1))
+    assert len(done) == 3
     assert len(preprocess._AXES) == 2
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_fewer_components_are_the_first_of_more(scale):
+    X = table()
+    X[[f"given.g{j}" for j in range(5)]] = np.random.default_rng(3).normal(size=(len(X), 5))
+    settings = {"reduce": {"given": {"pca": 3}}, "max_block_columns": 20, "scale": scale}
+    more = Preprocessor(CATEGORICAL, default_components=9, **settings).fit(X)
+    for k in (1, 4, 9, 20):
+        fewer = Preprocessor(CATEGORICAL, default_components=k, **settings).fit(X)
+        columns = more.first_components(min(k, 9))
+        if k <= 9:
+            assert list(np.array(more.output_names_)[columns]) == fewer.output_names_
+            np.testing.assert_allclose(
+                more.transform(X)[:, columns], fewer.transform(X), rtol=0, atol=1e-12
+            )
+        assert fewer.outputs_.query("is_component and block == 'given'").shape[0] == 3
+
+
+def test_which_blocks_are_reduced_by_default_is_known_before_the_fit():
+    columns = [f"image.i{j}" for j in range(30)] + ["clinical.age", "clinical.sex"]
+    ask = preprocess.reduces_by_default
+    assert ask(columns, (), None, 29)
+    assert not ask(columns, (), None, 30)
+    assert not ask(columns, (), None, None)
+    assert not ask(columns, ("image.i0",), None, 29)
+    assert not ask(columns, (), {"image": {"pca": 5}}, 29)
+    assert not ask(columns, (), {"image": {"pca": 0}}, 29)
+    assert ask(columns, (), {"clinical": {"pca": 1}}, 29)

@@ -363,7 +363,7 @@ def test_methods_say_what_a_reviewer_asks():
         "60 patients with",
         "time zero is diagnosis",
         "5 folds",
-        "8 trials of Optuna",
+        "8 trials each: the defaults, then points of a scrambled Sobol sequence",
         "sites kept whole",
         "tau = 5 years (1,826.25 days)",
         "for the fitted models given these patients",

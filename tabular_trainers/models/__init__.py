@@ -15,7 +15,7 @@ from tabular_trainers.models.reference_cox import SKSURV_COXNET
 from tabular_trainers.models.reference_forest import SKSURV_RSF
 from tabular_trainers.models.spec import DataFacts, ModelSpec
 from tabular_trainers.models.storage import load_model, save_model
-from tabular_trainers.preprocess import Preprocessor
+from tabular_trainers.preprocess import DEFAULT_COMPONENTS, Preprocessor
 
 __all__ = [
     "MODELS",
@@ -29,6 +29,7 @@ __all__ = [
     "predict_risk",
     "predict_survival",
     "save_model",
+    "split_parameters",
 ]
 
 MODELS = {
@@ -84,7 +85,8 @@ def make_model(
     reduce : dict or None
         ``{block: {"pca": k}}``.
     parameters : dict or None
-        Hyper-parameters; None means the defaults.
+        Hyper-parameters; None means the defaults. ``components`` is the number of principal
+        components of blocks that are reduced by default, the others are the model's.
     random_state : int
     n_jobs : int
         Threads of one fit.
@@ -102,18 +104,24 @@ def make_model(
     CoxRegression()
     """
     spec = find_model(name, task)
+    components, own = split_parameters(parameters)
     preprocess = Preprocessor(
         categorical=tuple(categorical),
         reduce=reduce,
         scale=spec.scale,
         keep_missing=spec.handles_missing,
         max_block_columns=spec.max_block_columns,
+        default_components=components,
         random_state=random_state,
     )
-    estimator = spec.build(
-        **(parameters or {}), random_state=random_state, n_jobs=n_jobs, score_only=score_only
-    )
+    estimator = spec.build(**own, random_state=random_state, n_jobs=n_jobs, score_only=score_only)
     return Pipeline([("preprocess", preprocess), ("model", estimator)])
+
+
+def split_parameters(parameters):
+    """Split hyper-parameters: the number of default components, and those of the model."""
+    own = dict(parameters or {})
+    return own.pop("components", DEFAULT_COMPONENTS), own
 
 
 def predict_risk(pipeline, spec, X):

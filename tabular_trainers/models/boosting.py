@@ -265,8 +265,10 @@ def _build_classifier(random_state=0, n_jobs=1, score_only=False, **parameters):
 
 
 def _space(trial, facts):
+    # A tree of depth d has up to 2^d leaves: at least ten events for each, and the default, 2.
+    deepest = min(max(int(np.log2(max(facts.n_events, 1) / 10)), 2), 4)
     return {
-        "max_depth": trial.suggest_int("max_depth", 1, 4),
+        "max_depth": trial.suggest_int("max_depth", 1, deepest),
         "colsample": trial.suggest_float("colsample", 0.1, 1.0, log=True),
         "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 30.0, log=True),
     }

@@ -17,10 +17,18 @@ from tabular_trainers.models.hazard import curves_of
 from tabular_trainers.models.newton import ridge_path
 from tabular_trainers.models.risk_sets import RiskSets
 from tabular_trainers.models.rotation import column_chunks, make_design
-from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec, refuse_no_events
+from tabular_trainers.models.spec import (
+    MAX_BLOCK_COLUMNS,
+    ModelSpec,
+    refuse_no_events,
+    suggest_components,
+)
 
 LABEL = "Cox, elastic net"
 RULES = ("min", "1se")
+# Ridge, the lasso, and mixtures, closer together where a little of the lasso changes most.
+TRIAL_TOLERANCE = 1e-3  # of a path that is only compared with others
+L1_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 class CoxRegression(BaseEstimator):
@@ -174,6 +182,40 @@ class CoxRegression(BaseEstimator):
             )
         return self
 
+    def fit_folds(self, folds):
+        """Fit inner folds along one path of penalties, and choose the penalty for all of them.
+
+        By the cross-validated partial likelihood and `penalty_rule`, unless the penalty is given.
+        The path has half as many penalties as that of ``fit``: there are as many paths as trials.
+
+        Parameters
+        ----------
+        folds : list of (X_train, X_test, y_train, y_test, groups)
+
+        Returns
+        -------
+        risks : list of arrays of shape (n_test,)
+            Log hazards of the patients held out from each fold.
+        parameters : dict
+            What was chosen: ``penalty``.
+        """
+        parts = [_Part(self, *fold[:4]) for fold in folds]
+        if self.penalty is None:
+            grids = [part.grid((self.n_penalties + 1) // 2) for part in parts]
+            penalties = min(grids, key=lambda grid: grid[0])
+        else:
+            penalties = np.array([self.penalty], dtype=np.float64)
+        margins = [part.margins(penalties) for part in parts]
+        best = 0
+        if self.penalty is None:
+            values = [
+                part.held_out_likelihood(eta) for part, eta in zip(parts, margins, strict=True)
+            ]
+            events = np.array([fold[3]["event"].sum() for fold in folds], dtype=np.float64)
+            best = _best_penalty(np.array(values), events, self.penalty_rule)
+        risks = [eta[part.n_train :, best] for part, eta in zip(parts, margins, strict=True)]
+        return risks, {"penalty": float(penalties[best])}
+
     def predict(self, X):
         """Give the log hazard relative to the training mean, of shape (n,)."""
         return _margin(X, self.centre_, self.coef_)
@@ -252,6 +294,35 @@ class CoxRegression(BaseEstimator):
                 continue
         value = float(np.mean(scores)) if scores else None
         return penalties[best], {"penalties": penalties, "coef": path.coef, "value": value}
+
+
+class _Part:
+    """An inner fold with a matrix of its own: its training part, and then the patients held out."""
+
+    def __init__(self, model, train, test, y_train, y_test):
+        self.n_train = len(train)
+        self.whole = model._checked(np.vstack([train, test]))
+        settings = model.l1_ratio, model.penalty_factor, model.max_iter
+        self.problem = _Problem(self.whole[: self.n_train], *settings)
+        self.settings = settings
+        self.sets = RiskSets(np.concatenate([y_train, y_test]), ties=model.ties)
+        self.learned = RiskSets(y_train, ties=model.ties)
+
+    def grid(self, n_penalties):
+        """Penalties for all patients, so that the first but one leaves the last fit a column."""
+        return _Problem(self.whole, *self.settings).grid(self.sets, n_penalties)
+
+    def margins(self, penalties):
+        """Log hazards of all patients by the training part, (n, k)."""
+        coef = self.problem.path(self.learned, penalties, tolerance=TRIAL_TOLERANCE).coef
+        return _margin(self.whole, self.problem.X.mean(axis=0, dtype=np.float64), coef)
+
+    def held_out_likelihood(self, margins):
+        """Log partial likelihood of all patients less that of the training part, (k,)."""
+        return [
+            self.sets.log_likelihood(eta) - self.learned.log_likelihood(eta[: self.n_train])
+            for eta in margins.T
+        ]
 
 
 class _Problem:
@@ -346,10 +417,15 @@ def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
     return CoxRegression(random_state=random_state, **parameters)
 
 
+def _space(trial, facts):
+    l1_ratio = trial.suggest_categorical("l1_ratio", L1_RATIOS)
+    return {"l1_ratio": l1_ratio, **suggest_components(trial, facts)}
+
+
 COX = ModelSpec(
     label=LABEL,
     build=_build,
-    space=lambda trial, facts: {},
+    space=_space,
     risk=lambda fitted, X: fitted.predict(X),
     risk_scale="log hazard relative to the training mean",
     curve=lambda fitted, X, times: fitted.predict_survival(X, times),
@@ -361,5 +437,5 @@ COX = ModelSpec(
     max_block_columns=MAX_BLOCK_COLUMNS,
     coefficients=lambda fitted: fitted.coef_,
     intercept=lambda fitted: -float(fitted.centre_ @ fitted.coef_),
-    self_tuning="the penalty by the cross-validated partial likelihood over five inner folds",
+    self_tuning="the penalty of each trial by the cross-validated partial likelihood",
 )

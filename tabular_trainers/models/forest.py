@@ -10,7 +10,7 @@ from tabular_trainers.models.growth import Times, grow_forest
 from tabular_trainers.models.importances import permutation_importance, split_importances
 from tabular_trainers.models.spec import ModelSpec, refuse_no_events
 from tabular_trainers.models.trees import HoldsForest, explain
-from tabular_trainers.outcome import survival_arrays
+from tabular_trainers.outcome import finite_vector, survival_arrays
 
 LABEL = "Random survival forest"
 MAX_TIMES = 64  # time bins; C differs by less than between seeds from unbinned times
@@ -120,9 +120,12 @@ class RandomSurvivalForest(HoldsForest, BaseEstimator):
         Raises
         ------
         DataError
-            When nobody had the event, or a patient enters at or after the time.
+            When nobody had the event, a weight is negative or not finite, all patients with an
+            event have weight 0, or a patient enters at or after the time.
         """
         refuse_no_events(y, LABEL)
+        if sample_weight is not None:
+            sample_weight = _checked_weights(sample_weight, y)
         columns = bin_columns(X)
         ends = _bin_ends(y)
         share = 1.0 if self.bootstrap is not None else SUBSAMPLE
@@ -231,6 +234,15 @@ class RandomSurvivalForest(HoldsForest, BaseEstimator):
         return padded[:, step][self.leaf_number_]
 
 
+def _checked_weights(weight, y):
+    weight = finite_vector(weight, len(y), "weights")
+    if (weight < 0).any():
+        raise DataError("weights: expected finite values of at least 0.")
+    if not weight[y["event"].astype(bool)].any():
+        raise DataError(f"{LABEL}: all patients with an event have weight 0.")
+    return weight
+
+
 def _concordance(y, risk):
     known = ~np.isnan(risk)
     try:
@@ -277,9 +289,11 @@ def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
 
 
 def _space(trial, facts):
-    largest = max(15, min(50, facts.n // 10))  # the default is always among them
+    # The default, 15, is always among them; a leaf is to see an event.
+    smallest = min(15, max(5, facts.n // max(facts.n_events, 1)))
+    largest = max(15, min(50, facts.n // 10))
     return {
-        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, largest, log=True),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", smallest, largest, log=True),
         "max_features": trial.suggest_float("max_features", 0.05, 0.5, log=True),
     }
 

@@ -5,7 +5,7 @@ from sklearn.base import BaseEstimator
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.folds import inner_folds
-from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec
+from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec, suggest_components
 
 LABEL = "Logistic regression, ridge"
 
@@ -56,6 +56,28 @@ class RidgeLogistic(BaseEstimator):
         self.chosen_parameters_ = {"C": float(C)}
         return self
 
+    def fit_folds(self, folds):
+        """Fit inner folds with the same penalties, and choose the one with the least log loss.
+
+        Parameters
+        ----------
+        folds : list of (X_train, X_test, y_train, y_test, groups)
+
+        Returns
+        -------
+        risks : list of arrays of shape (n_test,)
+            Log odds of the patients held out from each fold.
+        parameters : dict
+            What was chosen: ``C``.
+        """
+        grid = self._grid() if self.C is None else [self.C]
+        margins = [_margins(train, y_train, test, grid) for train, test, y_train, _, _ in folds]
+        loss = sum(
+            _losses(fold[3], held_out) for fold, held_out in zip(folds, margins, strict=True)
+        )
+        best = int(np.argmin(loss))
+        return [held_out[best] for held_out in margins], {"C": float(grid[best])}
+
     def predict(self, X):
         """Give the probability of the positive class, of shape (n,)."""
         return _probability(self.log_odds(X))
@@ -64,18 +86,18 @@ class RidgeLogistic(BaseEstimator):
         """Give the log odds of the positive class, of shape (n,)."""
         return X @ self.coef_ + self.intercept_
 
-    def _choose(self, X, y, groups):
-        from sklearn.metrics import log_loss, roc_auc_score
+    def _grid(self):
+        return np.geomspace(1e-5, 10.0, self.n_penalties)
 
-        grid = np.geomspace(1e-5, 10.0, self.n_penalties)
+    def _choose(self, X, y, groups):
+        from sklearn.metrics import roc_auc_score
+
+        grid = self._grid()
         splits = inner_folds(y, groups, n_splits=self.n_splits, seed=self.random_state)
         loss, scores = np.zeros(len(grid)), []
         for train, test in splits:
-            truth, margins = y[test], []
-            for C in grid:
-                coef, intercept = _fit(X[train], y[train], C)
-                margins.append(X[test] @ coef + intercept)
-            loss += [log_loss(truth, _probability(m), labels=[0, 1]) * len(test) for m in margins]
+            truth, margins = y[test], _margins(X[train], y[train], X[test], grid)
+            loss += _losses(truth, margins)
             if 0 < truth.sum() < len(truth):
                 scores.append([roc_auc_score(truth, m) for m in margins])
         best = int(np.argmin(loss))
@@ -112,6 +134,20 @@ def _fit(X, y, C):
     return coef, float(engine.intercept_[0] - centre @ coef)
 
 
+def _margins(train, y_train, test, grid):
+    """Give the log odds of patients held out, for each C."""
+    fits = (_fit(train, y_train, C) for C in grid)
+    return [test @ coef + intercept for coef, intercept in fits]
+
+
+def _losses(truth, margins):
+    """Give the log loss, summed over patients, for each C."""
+    from sklearn.metrics import log_loss
+
+    losses = [log_loss(truth, _probability(m), labels=[0, 1]) for m in margins]
+    return np.array(losses) * len(truth)
+
+
 def _probability(log_odds):
     return 0.5 * (1.0 + np.tanh(0.5 * log_odds))  # the logistic function, without overflow
 
@@ -123,7 +159,7 @@ def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
 LOGISTIC = ModelSpec(
     label=LABEL,
     build=_build,
-    space=lambda trial, facts: {},
+    space=suggest_components,
     risk=lambda fitted, X: fitted.predict(X),
     risk_scale="probability",
     curve=None,
@@ -137,5 +173,5 @@ LOGISTIC = ModelSpec(
     intercept=lambda fitted: fitted.intercept_,
     shap_scale="log odds",
     explained=lambda fitted, X: fitted.log_odds(X),
-    self_tuning="the penalty by the cross-validated log loss over five inner folds",
+    self_tuning="the penalty of each trial by the cross-validated log loss of inner folds",
 )

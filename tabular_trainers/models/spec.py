@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tabular_trainers.errors import DataError
+from tabular_trainers.preprocess import MOST_COMPONENTS
 
 # Wider blocks are reduced by PCA unless the cohort says otherwise. Elastic-net Cox, inner C on
 # whole columns -> on 64 components: HANCOCK with a 512-column embedding .680 -> .720, TCGA GBMLGG
@@ -14,11 +15,44 @@ MAX_BLOCK_COLUMNS = 100
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The size of a training part, for search spaces that depend on it."""
+    """The size of a training part, for search spaces that depend on it.
+
+    Attributes
+    ----------
+    n, p : int
+        Patients and columns.
+    n_events : int
+        Classification: patients of the smaller class.
+    reduced : bool
+        Whether a block is reduced to principal components by default, so that their number is
+        open.
+    """
 
     n: int
     p: int
     n_events: int
+    reduced: bool = False
+
+
+def suggest_components(trial, facts):
+    """Ask for the number of principal components, where a block is reduced by default.
+
+    At most one for five events, the most that a linear model without a penalty would be given.
+
+    Parameters
+    ----------
+    trial : Trial
+    facts : DataFacts
+
+    Returns
+    -------
+    dict
+        ``components``, which `make_model` hands to the preprocessing; or empty.
+    """
+    if not facts.reduced:
+        return {}
+    most = min(max(facts.n_events // 5, 2), MOST_COMPONENTS)
+    return {"components": trial.suggest_int("components", min(4, most), most, log=True)}
 
 
 @dataclass(frozen=True)
@@ -35,8 +69,9 @@ class ModelSpec:
         out; the risk is the same. An estimator with a method ``fit_folds`` chooses what its trial
         leaves open on the inner folds of the trial.
     space : callable
-        ``space(trial, facts)`` gives parameters for ``build``; ``{}`` when the estimator tunes
-        itself and then has ``chosen_parameters_`` and ``inner_value_``.
+        ``space(trial, facts)`` gives parameters for `make_model`: those of ``build``, and perhaps
+        ``components``. ``{}`` without a ``fit_folds`` means that the estimator tunes itself, and
+        then has ``chosen_parameters_`` and ``inner_value_``.
     risk : callable
         ``risk(fitted, X)`` gives (n,), higher is worse.
     risk_scale : str

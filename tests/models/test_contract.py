@@ -200,13 +200,40 @@ def test_an_unknown_model_names_the_nearest():
     )
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("task", "name"), ROWS)
-def test_the_defaults_are_in_the_space_also_of_a_small_cohort(task, name):
-    """They are the first trial; Optuna would take a value from outside with no more than a word."""
-    import optuna
+class Bounds:
+    """A trial that notes the bounds, and answers with defaults."""
 
+    def __init__(self, defaults):
+        self.defaults, self.asked = defaults, {}
+
+    def suggest_int(self, name, low, high, log=False):
+        assert low <= high
+        self.asked[name] = low, high
+        return self.defaults[name]
+
+    suggest_float = suggest_int
+
+    def suggest_categorical(self, name, choices):
+        self.asked[name] = choices
+        return self.defaults[name]
+
+
+@pytest.mark.parametrize("n_events", [1, 5, 60, 5000])
+@pytest.mark.parametrize(("task", "name"), ROWS)
+def test_the_defaults_are_in_the_space_also_of_a_small_cohort(task, name, n_events):
+    """They are the first trial, and the only one of a model that others are compared with."""
     spec = MODELS[task][name]
     defaults = spec.build().get_params()
-    space = spec.space(optuna.trial.FixedTrial(defaults), DataFacts(n=20, p=3, n_events=5))
-    assert space == {key: defaults[key] for key in space}
+    trial = Bounds(defaults | {"components": 32})
+    facts = DataFacts(n=4 * n_events, p=300, n_events=n_events, reduced=True)
+    found = spec.space(trial, facts)
+    assert list(found) == list(trial.asked)
+    if "components" in found:  # bounded by the events alone, as the default is not
+        low, high = trial.asked.pop("components")
+        assert 1 <= low <= high <= 64
+        assert high <= max(n_events / 5, 2)
+        assert "components" not in spec.space(Bounds(defaults), DataFacts(20, 3, n_events))
+    for key, bounds in trial.asked.items():
+        assert found[key] == defaults[key]
+        inside = found[key] in bounds or bounds[0] <= found[key] <= bounds[-1]
+        assert inside, (key, bounds)

@@ -97,6 +97,54 @@ def test_the_chosen_parameters_repeat_the_fit_bit_for_bit(l1_ratio):
     assert 0.6 < model.inner_value_ < 0.9
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("late", [False, True])
+def test_inner_folds_choose_the_penalty_by_the_cross_validated_likelihood(l1_ratio, late):
+    """Each candidate by brute force: a plain fit a fold, Verweij and van Houwelingen's sum."""
+    X, y = drawn(n=120, p=8)
+    if late:
+        entered = np.empty(120, dtype=[*y.dtype.descr, ("entry", float)])
+        for name in y.dtype.names:
+            entered[name] = y[name]
+        entered["entry"] = y["time"] * np.random.default_rng(1).uniform(0, 0.5, 120)
+        y = entered
+    folds = [
+        (X[train], X[test], y[train], y[test], None)
+        for train, test in inner_folds(y, n_splits=3, seed=2)
+    ]
+    model = CoxRegression(l1_ratio, n_penalties=20)
+    risks, chosen = model.fit_folds(folds)
+    penalty = chosen["penalty"]
+
+    def held_out(value):
+        total = 0.0
+        for train, test, y_train, y_test, _ in folds:
+            coef = CoxRegression(l1_ratio, penalty=value).fit(train, y_train).coef_
+            total += RiskSets(np.concatenate([y_train, y_test])).log_likelihood(
+                np.vstack([train, test]) @ coef
+            )
+            total -= RiskSets(y_train).log_likelihood(train @ coef)
+        return total
+
+    assert held_out(penalty) > max(held_out(penalty * 3), held_out(penalty / 3))
+    for (train, test, y_train, *_), risk in zip(folds, risks, strict=True):
+        fit = CoxRegression(l1_ratio, penalty=penalty).fit(train, y_train)
+        np.testing.assert_allclose(risk, fit.predict(test), rtol=0, atol=5e-3)
+    given, same = CoxRegression(l1_ratio, penalty=penalty).fit_folds(folds)
+    assert same == chosen
+    np.testing.assert_allclose(given, risks, rtol=0, atol=5e-3)
+
+
+def test_the_last_fit_at_a_penalty_of_inner_folds_keeps_a_column():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        _, y = drawn(n=90, seed=seed)
+        X = rng.normal(size=(90, 20))  # noise: the largest penalties are the best
+        folds = [(X[a], X[b], y[a], y[b], None) for a, b in inner_folds(y, n_splits=3, seed=seed)]
+        _, chosen = CoxRegression(1.0).fit_folds(folds)
+        assert CoxRegression(1.0, **chosen).fit(X, y).coef_.any()
+
+
 def test_noise_is_shrunk_but_still_ranks():
     X, y = drawn(n=200, p=60, effect=0.0)
     model = CoxRegression().fit(X, y)

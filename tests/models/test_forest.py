@@ -210,6 +210,26 @@ def test_weights_are_relative_and_zero_leaves_out():
     np.testing.assert_allclose(without.weight_ / kept.sum(), zero.weight_ / 150, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (-1.0, "weights: expected finite values of at least 0"),
+        (np.nan, "weights: 1 of 150 values not finite"),
+        (np.inf, "weights: 1 of 150 values not finite"),
+    ],
+)
+def test_weights_that_are_none(weight, message):
+    X, y, _ = drawn(n=150)
+    weights = np.ones(150)
+    weights[3] = weight
+    with pytest.raises(DataError, match=message):
+        RandomSurvivalForest(n_trees=1).fit(X, y, sample_weight=weights)
+    with pytest.raises(DataError, match="150 values expected, one a patient"):
+        RandomSurvivalForest(n_trees=1).fit(X, y, sample_weight=weights[:-1])
+    with pytest.raises(DataError, match="all patients with an event have weight 0"):
+        RandomSurvivalForest(n_trees=1).fit(X, y, sample_weight=~y["event"])
+
+
 def test_missing_values_go_where_the_split_learned():
     rng = np.random.default_rng(0)
     X, y, _ = drawn(n=400, p=3)
