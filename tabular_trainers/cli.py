@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 
 import tabular_trainers
+from tabular_trainers import cli_cohort, cli_scoring
+from tabular_trainers.cli_options import CohortFile, Data, Jobs, Overwrite, RunFolder, load
 from tabular_trainers.cli_terminal import (
     RESUME,
     Commands,
     align,
     fail,
-    note,
     print_log,
     progress,
     split_names,
 )
-from tabular_trainers.errors import count
 
 # Plain help: rich's panels cost a quarter of the time of `--help` and break messages at 80 columns.
 app = typer.Typer(
@@ -28,22 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-CohortFile = Annotated[Path, typer.Argument(metavar="COHORT", help="The cohort.toml.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Folder in which the cohort's tables lie. Default: beside the cohort.toml.",
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: one a processor."),
-]
 
 
 def main():
@@ -90,68 +74,8 @@ def demo(
     _run(ctx, demo_cohort(), out=out, n_jobs=jobs, overwrite=overwrite)
 
 
-@app.command()
-def init(
-    clinical: Annotated[
-        Path, typer.Argument(metavar="CLINICAL", help="Table with one row a patient.")
-    ],
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME=TABLE", help="A table for each further block."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")] = Path(
-        "cohort.toml"
-    ),
-    overwrite: Overwrite = False,
-):
-    """Look at tables and propose a cohort.toml.
-
-    What cannot be decided from the tables is left as FILL_IN.
-    """
-    from tabular_trainers import proposal
-
-    if out.exists() and not overwrite:
-        fail(f"{out} exists already. Name another file with -o, or add --overwrite.")
-    blocks = {}
-    for text in tables or ():
-        name, equals, table = text.partition("=")
-        if not (name and equals and table):
-            fail(f"{text!r}: expected NAME=TABLE, as in pathology=embeddings.parquet.")
-        if name in blocks:
-            fail(f"block {name!r} is named twice.")
-        blocks[name] = table
-    text = proposal.propose(clinical, blocks, folder=out.parent)
-    _write_text(out, text)
-    open_questions = len(re.findall(r'"FILL_IN', text))
-    if open_questions:
-        typer.echo(f"{out}: {count(open_questions, 'place')} to fill in, marked FILL_IN.")
-    else:
-        typer.echo(f"{out}: read it, and correct what was guessed wrong.")
-    typer.echo(f"Next: tabular-trainers validate {_quoted(out)}")
-
-
-@app.command()
-def validate(cohort: CohortFile, data: Data = None):
-    """Check a cohort, every problem at once.
-
-    Prints patients, events and the overlap of blocks, and warns of columns that may give the
-    outcome away.
-    """
-    from tabular_trainers import proposal
-
-    loaded = _load(cohort, data)
-    for text in proposal.check(loaded):
-        if text.startswith("warning: "):
-            typer.echo(text.replace("warning", "Warning", 1), err=True)
-        else:
-            typer.echo(text)
-    if not loaded.endpoints:
-        typer.echo("Next: add an endpoint to run it, or score its patients: predict RUN COHORT")
-        return
-    endpoint = next(iter(loaded.endpoints))
-    place = f" --data {_quoted(data)}" if data else ""
-    named = f" --endpoint {endpoint}" if len(loaded.endpoints) > 1 else ""
-    typer.echo(f"Next: tabular-trainers run {_quoted(cohort)}{named}{place}")
+app.command()(cli_cohort.init)
+app.command()(cli_cohort.validate)
 
 
 @app.command()
@@ -181,6 +105,17 @@ def run(
             help="Number of folds, a folder of splits_k.csv, or a folds.parquet.",
         ),
     ] = "5",
+    repeats: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Repeats of the folds, each anew.")
+    ] = 1,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the patients, such as 0.2, set aside before folds are made and measured "
+            "once at the end; by whole sites where known.",
+        ),
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Sets of hyper-parameters tried in each fold."),
@@ -209,7 +144,7 @@ def run(
     Every model is tuned inside the training part of each fold and measured on the patients held
     out. The run folder holds tables, figures, models and report.html.
     """
-    loaded = _load(cohort, data, endpoint)
+    loaded = load(cohort, data, endpoint)
     endpoint = loaded.endpoint(endpoint).name
     settings = {} if trials is None else {"n_trials": trials}
     _run(
@@ -219,6 +154,8 @@ def run(
         feature_sets=split_names(feature_sets),
         models=split_names(models),
         folds=int(folds) if re.fullmatch(r"-?\d+", folds) else folds,
+        n_repeats=repeats,
+        holdout=holdout,
         tuning_seconds=tuning_seconds,
         out=out or Path("runs") / f"{cohort.stem}_{endpoint}",
         n_jobs=jobs,
@@ -236,26 +173,8 @@ def report(run_folder: RunFolder):
     typer.echo(write_report(run_folder))
 
 
-@app.command()
-def predict(
-    run_folder: RunFolder,
-    cohort: CohortFile,
-    data: Data = None,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Table to write: .csv or .parquet.")
-    ] = Path("scores.csv"),
-    overwrite: Overwrite = False,
-):
-    """Score new patients with the primary model of a run.
-
-    That model was named before any model was scored; it is never the best scorer.
-    """
-    from tabular_trainers import final_models
-
-    if out.exists() and not overwrite:
-        fail(f"{out} exists already. Name another file with --out, or add --overwrite.")
-    loaded = _load(cohort, data)
-    typer.echo(final_models.predict(run_folder, loaded, out=out))
+app.command()(cli_scoring.predict)
+app.command("validate-on")(cli_scoring.validate_on)
 
 
 @app.command()
@@ -331,15 +250,6 @@ def notebook(
         fail(error, code=1)
 
 
-def _load(config, data, endpoint=None):
-    from tabular_trainers.cohort import load_cohort
-
-    loaded = load_cohort(config, data, endpoint=endpoint)
-    for text in loaded.notes:
-        note(text)
-    return loaded
-
-
 def _run(ctx, cohort, **settings):
     from tabular_trainers import runs
 
@@ -350,19 +260,3 @@ def _run(ctx, cohort, **settings):
         folder = runs.run(cohort, progress=tell, **settings)
     typer.echo(f"Report: {folder / 'report.html'}")
     typer.echo(folder)
-
-
-def _write_text(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(path)
-
-
-def _quoted(path):
-    text = str(path)
-    return f'"{text}"' if " " in text else text

@@ -1,5 +1,6 @@
 """What a cohort consists of (block, endpoint, truth), and what is analysed of it."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +150,33 @@ class AnalysisSet:
     flow: pd.DataFrame
     dropped: pd.DataFrame | None
     notes: tuple[str, ...] = ()
+
+    def keep(self, chosen, why):
+        """Take some of the patients; the flow gets a step that says why the others are left out.
+
+        Parameters
+        ----------
+        chosen : ndarray of bool, shape (n_patients,)
+        why : str
+
+        Returns
+        -------
+        AnalysisSet
+        """
+        step = {
+            "step": len(self.flow),
+            "description": why,
+            "n_dropped": int((~chosen).sum()),
+            "n_patients": int(chosen.sum()),
+        }
+        return dataclasses.replace(
+            self,
+            patient_id=self.patient_id[chosen],
+            X=self.X[chosen],
+            y=self.y[chosen],
+            site=None if self.site is None else self.site[chosen],
+            flow=pd.concat([self.flow, pd.DataFrame([step])], ignore_index=True),
+        )
 
 
 def flow_table(steps):

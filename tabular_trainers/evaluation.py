@@ -137,8 +137,6 @@ def evaluate(
 
 def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
     """Carry out a plan; `evaluate` makes the plan and calls this."""
-    from tabular_trainers import description, metrics
-
     tasks = [
         Task(f"fold-{feature_set}-{model}-{repeat}-{fold}", (feature_set, model, repeat, fold))
         for repeat, fold in fold_numbers(plan.folds)
@@ -152,6 +150,26 @@ def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
         best = _selected_models(trials, plan.models)
         predictions = _add_selected(predictions, best)
         survival = _add_selected(survival, best)
+    return measure(plan, predictions, survival, trials, n_resamples)
+
+
+def measure(plan, predictions, survival, trials=None, n_resamples=500):
+    """Measure predictions of the test patients of a plan, whoever made them.
+
+    Parameters
+    ----------
+    plan : Plan
+    predictions, survival : DataFrame
+        Tables of the data schemas; ``survival`` is None for classification.
+    trials : DataFrame, optional
+    n_resamples : int, default 500
+
+    Returns
+    -------
+    Evaluation
+    """
+    from tabular_trainers import description, metrics
+
     analysis = plan.analysis
     scored, draws = metrics.score(
         analysis.endpoint.kind,

@@ -1,6 +1,5 @@
 """What is settled before any model is fitted: patients, models, folds, horizons and seeds."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from tabular_trainers.cohort import AnalysisSet, Cohort
 from tabular_trainers.errors import DataError, listing
+from tabular_trainers.final_part import FinalPart, set_aside
 
 # Each model; with 8 a full run stays within minutes on two cores.
 DEFAULT_TRIALS = 8
@@ -34,6 +34,8 @@ class Plan:
         Times at which accuracy and calibration are measured; empty for classification.
     seed, n_trials, tuning_seconds
         As given to `evaluate`.
+    final_part : FinalPart or None
+        Patients set aside before the folds were made; nothing but the last check sees them.
     """
 
     analysis: AnalysisSet
@@ -45,6 +47,7 @@ class Plan:
     seed: int
     n_trials: int
     tuning_seconds: float | None
+    final_part: FinalPart | None = None
 
     @property
     def task(self):
@@ -95,6 +98,7 @@ def make_plan(
     seed=0,
     n_repeats=1,
     tuning_seconds=None,
+    holdout=None,
 ):
     """Settle patients, models, folds and horizons, and refuse what cannot work, before any fit."""
     from tabular_trainers import folds as folding
@@ -102,6 +106,10 @@ def make_plan(
 
     analysis = cohort.analysis_set(endpoint, feature_sets)
     models = _check_models(models, analysis.endpoint)
+    _check_own_folds(folds, n_repeats, holdout)
+    final_part = None
+    if holdout is not None:
+        analysis, final_part = set_aside(analysis, holdout, seed)
     if isinstance(folds, pd.DataFrame):
         table = folds
     elif isinstance(folds, str | Path):
@@ -123,7 +131,23 @@ def make_plan(
             analysis.endpoint.horizons,
         )
         times = np.unique([*horizons, *metrics.time_grid(max(horizons))])
-    return Plan(analysis, models, table, note, times, horizons, seed, n_trials, tuning_seconds)
+    return Plan(
+        analysis, models, table, note, times, horizons, seed, n_trials, tuning_seconds, final_part
+    )
+
+
+def _check_own_folds(folds, n_repeats, holdout):
+    if not isinstance(folds, str | Path | pd.DataFrame):
+        return
+    for option, given, why in (
+        ("--repeats", n_repeats != 1, "they hold their own repeats"),
+        ("--holdout", holdout is not None, "the final part is set aside before folds are made"),
+    ):
+        if given:
+            raise DataError(
+                f"{option} does not go with folds of your own: {why}. Leave it out, or give a "
+                "number of folds."
+            )
 
 
 def fold_numbers(folds):
@@ -161,19 +185,4 @@ def _check_models(models, endpoint):
 def _keep_patients_in_folds(analysis, folds):
     held_out = folds.loc[folds["part"] == "test", "patient_id"]
     keep = analysis.patient_id.isin(held_out)
-    if keep.all():
-        return analysis
-    step = {
-        "step": len(analysis.flow),
-        "description": "in no test fold of the given folds",
-        "n_dropped": int((~keep).sum()),
-        "n_patients": int(keep.sum()),
-    }
-    return dataclasses.replace(
-        analysis,
-        patient_id=analysis.patient_id[keep],
-        X=analysis.X[keep],
-        y=analysis.y[keep],
-        site=None if analysis.site is None else analysis.site[keep],
-        flow=pd.concat([analysis.flow, pd.DataFrame([step])], ignore_index=True),
-    )
+    return analysis if keep.all() else analysis.keep(keep, "in no test fold of the given folds")

@@ -1,6 +1,5 @@
 """Models fitted once more on all patients of the run, and new patients scored by them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 import tabular_trainers
-from tabular_trainers.errors import SchemaError, count, listing
+from tabular_trainers.errors import SchemaError
 from tabular_trainers.parallel import Task, map_tasks
+from tabular_trainers.saved_models import load_saved, read_run
 
 
 @dataclass(frozen=True)
@@ -109,33 +109,21 @@ def predict(run_folder, cohort, *, data=None, out=None):
         The folder holds no run, or columns differ from those of the run; all are named.
     """
     from tabular_trainers import cohort as cohorts
-    from tabular_trainers.models import MODELS, predict_risk, predict_survival
-    from tabular_trainers.models.storage import load_model
 
     run_folder, out = Path(run_folder), Path(out or "scores.csv")
     if out.suffix not in (".csv", ".parquet"):
         raise SchemaError(f"{out}: the name of the scores must end in .csv or .parquet.")
-    try:
-        facts = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SchemaError(f"{run_folder} holds no run.json: not the folder of a run.") from None
-    feature_set, model = (facts["primary_model"][key] for key in ("feature_set", "model"))
-    pipeline, metadata = load_model(run_folder / "models" / feature_set / f"{model}.skops")
+    primary = read_run(run_folder)["primary_model"]
+    feature_set, model = primary["feature_set"], primary["model"]
+    saved = load_saved(run_folder / "models", feature_set, model)
     if not isinstance(cohort, cohorts.Cohort):
         cohort = cohorts.load_cohort(cohort, data)
-    absent = [name for name in feature_set.split("+") if name not in cohort.blocks]
-    if absent:
-        raise SchemaError(
-            f"the cohort has no block {listing(absent)}, which model {model} ({feature_set}) was "
-            f"fitted on; its blocks: {listing(cohort.blocks)}."
-        )
-    X = _same_columns(cohort.features(feature_set), metadata)
-    spec = MODELS[metadata["kind"]][model]
-    horizons = metadata["horizons"] or [np.nan]
-    risk = predict_risk(pipeline, spec, X)
+    X, _ = saved.features(cohort)
+    horizons = saved.metadata["horizons"] or [np.nan]
+    risk = saved.risk(X)
     survival = np.full((len(X), len(horizons)), np.nan)
-    if metadata["kind"] == "survival" and spec.curve is not None:
-        survival = predict_survival(pipeline, spec, X, np.asarray(horizons))
+    if saved.has_curve:
+        survival = saved.survival(X, horizons)
     scores = pd.DataFrame(
         {
             "patient_id": np.repeat(X.index.to_numpy(), len(horizons)),
@@ -146,37 +134,7 @@ def predict(run_folder, cohort, *, data=None, out=None):
             "survival": survival.ravel(),
         }
     )
-    return _write_scores(scores, out, metadata)
-
-
-def _same_columns(X, metadata):
-    """Take the columns the model was fitted on, in their order, or say which differ."""
-    from pandas.api.types import is_numeric_dtype
-
-    expected = metadata["columns"]
-    missing = [name for name in expected if name not in X.columns]
-    changed = [
-        f"{name} (expected {kind})"
-        for name, kind in expected.items()
-        if name in X.columns and is_numeric_dtype(X[name]) != (kind == "numeric")
-    ]
-    extra = [name for name in X.columns if name not in expected]
-    if missing or changed:
-        parts = [
-            f"{count(len(names), 'column')} {what}: {listing(names)}"
-            for what, names in (
-                ("missing", missing),
-                ("of another type", changed),
-                ("not known to the model", extra),
-            )
-            if names
-        ]
-        raise SchemaError(
-            f"the cohort's columns differ from those of model {metadata['model']} "
-            f"({metadata['feature_set']}): {'; '.join(parts)}. "
-            "Give the blocks the columns of the run."
-        )
-    return X[list(expected)]
+    return _write_scores(scores, out, saved.metadata)
 
 
 def _write_scores(scores, out, metadata):

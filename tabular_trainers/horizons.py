@@ -55,10 +55,29 @@ def default_horizons(y, unit, strata=None, given=None):
         raise DataError(f"endpoint: none of {count(len(event), 'patient')} has the event.")
     if given is not None and len(given):
         return _check_given(sorted({float(h) for h in given}), time, event, entry, unit)
+    years = YEARS if unit in UNITS_A_YEAR else ()
+    carried = carried_horizons(y, [round(year * UNITS_A_YEAR[unit]) for year in years], strata)
+    return carried or (_median_event(time, event, entry),)
+
+
+def carried_horizons(y, horizons, strata=None):
+    """Keep those horizons that patients carry, by the rule of `default_horizons`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_patients,)
+    horizons : sequence of float
+    strata : array-like of shape (n_patients,), default=None
+
+    Returns
+    -------
+    tuple of float
+    """
+    time, event, entry = survival_arrays(y)
+    entry = np.full(len(time), -np.inf) if entry is None else entry
     codes, n_strata = strata_codes(strata, len(time))
     carried = []
-    for years in YEARS if unit in UNITS_A_YEAR else ():
-        at = float(round(years * UNITS_A_YEAR[unit]))
+    for at in map(float, horizons):
         beyond = (time > at) & (entry < at)
         if (
             (event & (time <= at)).sum() >= MIN_EVENTS
@@ -66,9 +85,7 @@ def default_horizons(y, unit, strata=None, given=None):
             and np.bincount(codes[beyond], minlength=n_strata).min() >= MIN_IN_FOLD
         ):
             carried.append(at)
-    if carried:
-        return tuple(carried)
-    return (_median_event(time, event, entry),)
+    return tuple(carried)
 
 
 def horizon_note(horizons, y, unit, given=None):

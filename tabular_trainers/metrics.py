@@ -11,7 +11,12 @@ from tabular_trainers.censoring import inverse_weights, kaplan_meier, survival_a
 from tabular_trainers.concordance import harrell_c
 from tabular_trainers.decision_curves import decision_curve, net_benefit
 from tabular_trainers.discrimination import auc, auprc, auroc, uno_c
-from tabular_trainers.horizons import default_horizons, horizon_note, numbers_at_risk
+from tabular_trainers.horizons import (
+    carried_horizons,
+    default_horizons,
+    horizon_note,
+    numbers_at_risk,
+)
 from tabular_trainers.left_truncation import at_landmark, entry_dependence
 from tabular_trainers.prediction_error import brier, integrated_brier, log_loss, time_grid
 from tabular_trainers.scoring import headline, score
@@ -26,6 +31,7 @@ __all__ = [
     "bootstrap_weights",
     "brier",
     "calibration_slope",
+    "carried_horizons",
     "decision_curve",
     "default_horizons",
     "entry_dependence",

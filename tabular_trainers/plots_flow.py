@@ -1,4 +1,4 @@
-"""Flow of patients: from the tables to the analysis, with those dropped at each step."""
+"""Flow of patients: from the tables to the analysis, with those left out at each step."""
 
 from matplotlib.patches import FancyBboxPatch
 
@@ -20,7 +20,7 @@ LEFT_BOX, RIGHT_BOX, GAP = 3.15, 3.35, 0.6
 
 @styled
 def patient_flow(tables, run):
-    """Draw the flow of patients; steps that dropped nobody are left out.
+    """Draw the flow of patients; steps that left out nobody are left out.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def patient_flow(tables, run):
     boxes = [("kept", start)]
     for row in (row for row in records if row["n_dropped"]):
         reason = wrapped(row["description"], RIGHT_BOX - 0.2, 8.5)
-        boxes.append(("dropped", [*reason, f"{count(row['n_dropped'], 'patient')} dropped"]))
+        boxes.append(("dropped", [*reason, f"{count(row['n_dropped'], 'patient')} left out"]))
         boxes.append(("kept", [f"{count(row['n_patients'], 'patient')}"]))
     boxes[-1] = ("kept", ["analysed", boxes[-1][1][-1]] if len(boxes) > 1 else boxes[-1][1])
     heights = [LINE * len(lines) + 0.16 for _, lines in boxes]
@@ -58,7 +58,7 @@ def patient_flow(tables, run):
     ax.axis("off")
     _draw(ax, boxes, heights, total)
     steps = "; ".join(
-        f"{row['description']}: {row['n_dropped']:,} dropped, {row['n_patients']:,} left"
+        f"{row['description']}: {row['n_dropped']:,} left out, {row['n_patients']:,} left"
         for row in rows.to_dict("records")
     )
     drawing.description = f"Steps from the tables to the analysis. {steps}."

@@ -18,11 +18,16 @@ METRICS = {
     "brier": "Brier score",
     "observed_expected": "Observed/expected",
     "calibration_slope": "Calibration slope",
+    "calibration_in_the_large": "Calibration in the large",
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "log_loss": "Log loss",
 }
-DECIMALS = {"observed_expected": 2, "calibration_slope": 2}  # others: 3
+DECIMALS = {
+    "observed_expected": 2,
+    "calibration_slope": 2,
+    "calibration_in_the_large": 2,
+}  # others: 3
 LOWER_IS_BETTER = {"integrated_brier", "brier", "log_loss"}
 MAIN_METRIC = {"survival": "harrell_c", "classification": "auroc"}
 SELECTED = "model chosen in training"

@@ -21,6 +21,8 @@ OPTIONAL = (
     "probes",
     "trials",
 )
+TABLE_OF = {"calibration": "calibration", "risk_thirds": "kaplan_meier"}
+FINAL_PART = ("metrics", "comparisons", "calibration", "kaplan_meier")
 FACTS = ("title", "time_zero", "endpoint", "n_patients", "n_events", "feature_sets", "models")
 
 
@@ -49,11 +51,16 @@ def write_report(run_folder):
     folder = Path(run_folder)
     run, tables = _read(folder)
     html, figures = render(tables, run)
+    return write_files(folder, "report.html", html, figures)
+
+
+def write_files(folder, name, html, figures):
+    """Write a page and its figures (PNG by name) into a folder; return the page's path."""
     (folder / "figures").mkdir(exist_ok=True)
-    for name, image in figures.items():
-        _replace(folder / "figures" / f"{name}.png", image)
-    _replace(folder / "report.html", html.encode("utf-8"))
-    return folder / "report.html"
+    for figure, image in figures.items():
+        _replace(folder / "figures" / f"{figure}.png", image)
+    _replace(folder / name, html.encode("utf-8"))
+    return folder / name
 
 
 def render(tables, run):
@@ -72,14 +79,33 @@ def render(tables, run):
     figures : dict of str to bytes
         File name without ending: PNG.
     """
-    from tabular_trainers.plots_style import styled_context
+    svg, png = draw_all(_draw(tables, run))
+    return page(tables, run, svg), png
+
+
+def draw_all(drawings):
+    """Turn drawings by name into SVG elements and PNG, each by the same names."""
     from tabular_trainers.report_svg import inline_svg, png_bytes
 
-    with styled_context():
-        drawings = _draw(tables, run)
-        svg = {name: inline_svg(drawing) for name, drawing in drawings.items()}
-        png = {name: png_bytes(drawing) for name, drawing in drawings.items()}
-    return page(tables, run, svg), png
+    svg = {name: inline_svg(drawing) for name, drawing in drawings.items()}
+    png = {name: png_bytes(drawing) for name, drawing in drawings.items()}
+    return svg, png
+
+
+def fill(template, figures, **context):
+    """Fill a template of the package around figures, SVG elements by name."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tabular_trainers", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    figures = {name: Markup(svg) for name, svg in figures.items()}
+    return environment.get_template(template).render(figures=figures, **context)
 
 
 def page(tables, run, figures):
@@ -98,21 +124,19 @@ def page(tables, run, figures):
     -------
     str
     """
-    import jinja2
-    from markupsafe import Markup
-
     from tabular_trainers import plots_labels as words
-    from tabular_trainers import report_measures, report_methods, report_tables, report_text
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tabular_trainers", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    from tabular_trainers import (
+        report_external,
+        report_measures,
+        report_methods,
+        report_tables,
+        report_text,
     )
+
     methods, references = report_methods.methods(tables, run)
-    return environment.get_template("report.html.jinja").render(
+    return fill(
+        "report.html.jinja",
+        figures,
         run=run,
         words=words,
         banner=report_text.BANNER,
@@ -124,8 +148,8 @@ def page(tables, run, figures):
         probes=report_text.probes(tables),
         methods=methods,
         references=references,
-        captions=report_text.captions(tables, run),
-        figures={name: Markup(svg) for name, svg in figures.items()},
+        captions=report_text.captions(tables, run) | report_external.final_part_captions(),
+        final_part=report_external.final_part(tables, run),
         characteristics=report_tables.table_one(tables, run),
         blocks=report_tables.block_facts(run),
         folds=report_tables.fold_table(tables, run),
@@ -141,6 +165,7 @@ def _draw(tables, run):
     """Draw every figure that the tables allow, by name, in the order of the report."""
     from tabular_trainers import plots
     from tabular_trainers.plots_labels import is_survival
+    from tabular_trainers.report_external import final_part_inputs
 
     wanted = [plots.patient_flow]
     if _has(tables, "kaplan_meier") and is_survival(run):
@@ -156,7 +181,14 @@ def _draw(tables, run):
         wanted.append(plots.contributions)
     if _has(tables, "shap_blocks"):
         wanted.append(plots.block_contributions)
-    return {function.__name__: function(tables, run) for function in wanted}
+    drawings = {function.__name__: function(tables, run) for function in wanted}
+    final = final_part_inputs(tables, run)
+    for function in (plots.calibration, plots.risk_thirds) if final else ():
+        name = f"final_part_{function.__name__}"
+        if _has(final[0], TABLE_OF[function.__name__]):
+            drawings[name] = function(*final)
+            drawings[name].name = name
+    return drawings
 
 
 def _has(tables, name):
@@ -183,7 +215,11 @@ def _read(folder):
     if absent:
         raise SchemaError(f"{folder}: no {listing(absent)}; expected the folder of a finished run.")
     present = [name for name in OPTIONAL if (folder / f"{name}.parquet").is_file()]
-    return run, read_tables(folder, [*REQUIRED, *present])
+    tables = read_tables(folder, [*REQUIRED, *present])
+    if run.get("holdout"):
+        found = read_tables(folder / "holdout", list(FINAL_PART))
+        tables |= {f"holdout/{name}": table for name, table in found.items()}
+    return run, tables
 
 
 def _replace(path, content):

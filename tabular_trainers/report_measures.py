@@ -8,8 +8,15 @@ from tabular_trainers.report_tables import Table, pairs_of
 SHORT = {
     "observed_expected": "O/E",
     "calibration_slope": "Slope",
+    "calibration_in_the_large": "In the large",
     "integrated_brier": "Integrated Brier",
 }
+CALIBRATION = ("observed_expected", "calibration_in_the_large", "calibration_slope")
+IN_THE_LARGE = (
+    "In the large: shift of the log cumulative hazard over each patient's follow-up up to that "
+    "time (classification: of the logit) that makes predictions right on average; 0 is right, "
+    "above 0 more events than predicted."
+)
 NO_INTERVAL = (
     f"({words.NO_VALUE}): no interval, because the measure could not be computed in enough "
     f"resamples of these patients; {words.NO_VALUE} alone: not computable at all."
@@ -27,7 +34,7 @@ def metric_tables(tables, run):
             "Error of the predicted probabilities",
             ("integrated_brier", "brier", "log_loss"),
         ),
-        ("calibration-table", "Calibration", ("observed_expected", "calibration_slope")),
+        ("calibration-table", "Calibration", CALIBRATION),
     )
     named = {metric for _, _, metrics in groups for metric in metrics}
     others = tuple(m for m in dict.fromkeys(rows["metric"]) if m not in named)
@@ -45,6 +52,8 @@ def metric_tables(tables, run):
         table = _metric_table(rows, run, name, caption, metrics)
         if table is not None:
             table.notes.insert(0, f"Estimate (95% interval). {notes[name]}")
+            if name == "calibration-table" and "calibration_in_the_large" in set(rows["metric"]):
+                table.notes.append(IN_THE_LARGE)
             found.append(table)
     return found
 

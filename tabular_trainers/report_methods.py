@@ -116,6 +116,11 @@ def _folds(run):
         f"Predictions are for held-out patients: {run.get('folds_note', 'cross-validation')}. "
         "Imputation, scaling, encoding, reduction of blocks, the choice of hyper-parameters and "
         "the choice between models were made inside the training part of each fold."
+        + (
+            f" {run['holdout']['note']}; the saved models were measured on them once."
+            if run.get("holdout")
+            else ""
+        )
     )
 
 

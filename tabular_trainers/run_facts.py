@@ -96,7 +96,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
             for name, block in cohort.blocks.items()
             if any(name in feature_set.split("+") for feature_set in analysis.feature_sets)
         },
-        "versions": _versions(),
+        "versions": software(),
     }
 
 
@@ -158,7 +158,8 @@ def _log_rank(evaluation):
     return rows
 
 
-def _versions():
+def software():
+    """Return the versions of the libraries."""
     found = {}
     for library in LIBRARIES:
         try:

@@ -18,24 +18,44 @@ logger = logging.getLogger("tabular_trainers")
 LOCK = "run.lock"
 CONFIG = "config.json"
 TASKS = "tasks"
+HOLDOUT = "holdout"  # folder in a run: tables of the final part
 
 
-def check_out(out, overwrite=False):
-    """Refuse an output folder that holds a complete run, or something that is no run at all."""
+def check_out(out, overwrite=False, kind="run"):
+    """Refuse an output folder that holds a complete run, or something that is no run at all.
+
+    Parameters
+    ----------
+    out : path
+    overwrite : bool, default False
+    kind : str, default "run"
+        What the folder is to hold; its mark is the file ``<kind>.json``.
+    """
     out = Path(out)
     if not out.exists():
         return
     if not out.is_dir():
-        raise SchemaError(f"{out} is a file; --out names the folder of a new run.")
-    if (out / "run.json").exists():
+        raise SchemaError(f"{out} is a file; --out names the folder of a new {kind}.")
+    if (out / f"{kind}.json").exists():
         if not overwrite:
             raise SchemaError(
-                f"{out} holds a complete run. Give another --out, or --overwrite to replace it."
+                f"{out} holds a complete {kind}. Give another --out, or --overwrite to replace it."
             )
     elif any(out.iterdir()):
         raise SchemaError(
-            f"{out} is not empty and holds no run; nothing in it is touched. Give another --out."
+            f"{out} is not empty and holds no {kind}; nothing in it is touched. Give another --out."
         )
+
+
+def write_facts(path, facts):
+    """Write what is said of a run in words as JSON."""
+    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value):
+    """Turn NumPy scalars into numbers that JSON knows."""
+    return value.item()
 
 
 @contextlib.contextmanager

@@ -10,10 +10,14 @@ import pandas as pd
 import tabular_trainers
 from tabular_trainers import final_models, probes, run_folder
 from tabular_trainers.cohort import Cohort, load_cohort
+from tabular_trainers.column_summary import summarise_columns
 from tabular_trainers.evaluation import evaluate_plan
 from tabular_trainers.evaluation_plan import DEFAULT_TRIALS, fold_numbers, make_plan
 from tabular_trainers.explanation import explain
+from tabular_trainers.external import measure_saved
 from tabular_trainers.run_facts import collect_facts
+from tabular_trainers.saved_models import load_saved
+from tabular_trainers.tables import write_tables
 
 
 def run(
@@ -23,6 +27,8 @@ def run(
     feature_sets=None,
     models=None,
     folds=5,
+    n_repeats=1,
+    holdout=None,
     n_trials=DEFAULT_TRIALS,
     tuning_seconds=None,
     out=None,
@@ -48,6 +54,12 @@ def run(
         (``sksurv_rsf``, ``sksurv_coxnet``).
     folds : int or path, default 5
         Number of folds, a folder of ``splits_k.csv`` (columns train, val) or a ``folds.parquet``.
+    n_repeats : int, default 1
+        Repeats of the folds, where their number was given.
+    holdout : float, optional
+        Share of the patients (above 0, at most 0.5), by whole sites where known, set aside before
+        the folds are made: the saved primary model and the clinical baseline are measured on them
+        once, at the end.
     n_trials : int, default 8
         Sets of hyper-parameters tried in each training part.
     tuning_seconds : float, optional
@@ -97,7 +109,9 @@ def run(
         folds,
         n_trials=n_trials,
         seed=seed,
+        n_repeats=n_repeats,
         tuning_seconds=tuning_seconds,
+        holdout=holdout,
     )
     config_hash = _hash(cohort, plan, n_resamples)
     n_pairs = len(plan.analysis.feature_sets) * len(plan.models)
@@ -112,8 +126,15 @@ def run(
         probed = probes.probe(evaluation, **kept)
         tables = _tables(evaluation, shap, shap_blocks, final_trials, probed)
         facts = collect_facts(cohort, evaluation, tables, config_hash)
+        metadata = {"config_hash": config_hash, "seed": str(seed)}
+        if plan.final_part is not None:
+            found = _measure_final_part(plan, partial / "models", n_resamples)
+            facts["holdout"] = {
+                "share": plan.final_part.share, "note": plan.final_part.note, **found.facts()
+            }  # fmt: skip
+            write_tables(found.tables(), partial / run_folder.HOLDOUT, metadata)
         facts["timings"] = {"seconds": round(time.perf_counter() - started, 1), "jobs": n_jobs}
-        _write(partial, tables, facts)
+        _write(partial, tables, facts, metadata)
         tick("report")
     return out
 
@@ -141,7 +162,7 @@ class _Ticker:
 
 def _hash(cohort, plan, n_resamples):
     """Hash what decides the results: two runs with the same hash have the same tables."""
-    endpoint = plan.analysis.endpoint
+    endpoint, final = plan.analysis.endpoint, plan.final_part
     settled = {
         "package_version": tabular_trainers.__version__,
         "source": cohort.source_hash,
@@ -151,6 +172,7 @@ def _hash(cohort, plan, n_resamples):
         },
         "models": list(plan.models),
         "folds": plan.folds.to_csv(index=False),
+        "final_part": None if final is None else [final.share, *final.analysis.patient_id],
         "horizons": list(plan.horizons),
         "settings": [plan.seed, plan.n_trials, plan.tuning_seconds, n_resamples],
     }
@@ -164,6 +186,7 @@ def _tables(evaluation, shap, shap_blocks, final_trials, probed):
     analysis = evaluation.plan.analysis
     tables = {
         "flow": analysis.flow,
+        "predictors": summarise_columns(analysis.X, analysis.categorical),
         "table_one": description.table_one(analysis),
         "folds": evaluation.folds,
         "predictions": evaluation.predictions,
@@ -181,17 +204,18 @@ def _tables(evaluation, shap, shap_blocks, final_trials, probed):
     return tables
 
 
-def _write(partial, tables, facts):
+def _measure_final_part(plan, folder, n_resamples):
+    """Measure the saved primary model and the baseline, once, on the part that nothing has seen."""
+    final, model = plan.final_part.analysis, plan.models[0]
+    names = dict.fromkeys([final.full, *([final.baseline] if final.baseline else [])])
+    saved = {name: load_saved(folder, name, model) for name in names}
+    features = {name: final.X[list(saved[name].metadata["columns"])] for name in names}
+    return measure_saved(final, saved, features, n_resamples=n_resamples, seed=plan.seed)
+
+
+def _write(partial, tables, facts, metadata):
     from tabular_trainers.report import write_report
-    from tabular_trainers.tables import write_tables
 
-    metadata = {"config_hash": facts["config_hash"], "seed": str(facts["seed"])}
     write_tables(tables, partial, metadata)
-    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-    (partial / "run.json").write_text(text + "\n", encoding="utf-8")
+    run_folder.write_facts(partial / "run.json", facts)
     write_report(partial)
-
-
-def _plain(value):
-    """Turn NumPy scalars into numbers that JSON knows."""
-    return value.item()

@@ -16,7 +16,9 @@ import tabular_trainers
 from tabular_trainers import cli, cli_terminal
 from tabular_trainers.schema import load_schema, schema_names
 
-COMMANDS = ("demo", "init", "validate", "run", "report", "predict", "schema", "notebook")
+COMMANDS = (
+    "demo", "init", "validate", "run", "report", "predict", "validate-on", "schema", "notebook",
+)  # fmt: skip
 QUICK = ("--models", "cox", "--folds", "3", "--trials", "1", "--jobs", "1")
 
 
@@ -109,7 +111,17 @@ def test_names_may_be_separated_by_commas_or_repeated():
         (["--folds", "splits/gbm"], {"folds": "splits/gbm"}),
         (["--trials", "4", "--seed", "7"], {"n_trials": 4, "seed": 7}),
         (["--tuning-seconds", "2.5", "--jobs", "2"], {"tuning_seconds": 2.5, "n_jobs": 2}),
-        (["--overwrite"], {"overwrite": True, "models": None, "feature_sets": None}),
+        (["--repeats", "2", "--holdout", "0.2"], {"n_repeats": 2, "holdout": 0.2}),
+        (
+            ["--overwrite"],
+            {
+                "holdout": None,
+                "n_repeats": 1,
+                "overwrite": True,
+                "models": None,
+                "feature_sets": None,
+            },
+        ),
     ],
 )
 def test_options_of_run_reach_it(call, cohort_file, monkeypatch, arguments, seen):

@@ -171,7 +171,9 @@ def test_the_example_cohort_of_the_readme_is_valid(root, tmp_path):
 def test_the_readme_names_commands_that_exist(root):
     text = (root / "README.md").read_text(encoding="utf-8")
     table = text[text.index("| command |") :]
-    named = set(re.findall(r"\btabular-trainers (\w+)", text))
-    named |= set(re.findall(r"`(\w+)", "".join(re.findall(r"^\| (`[^|]*)\|", table, re.MULTILINE))))
+    named = set(re.findall(r"\btabular-trainers ([\w-]+)", text))
+    named |= set(
+        re.findall(r"`([a-z][\w-]*)", "".join(re.findall(r"^\| (`[^|]*)\|", table, re.MULTILINE)))
+    )
     known = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
     assert named == known

@@ -38,7 +38,7 @@ def finished(cohort, tmp_path_factory):
 def test_the_folder_holds_every_table_model_and_the_report(finished):
     out, _ = finished
     tables = {path.stem for path in out.glob("*.parquet")}
-    assert tables == set(schema_names()) - {"scores"}
+    assert tables == set(schema_names()) - {"scores", "column_differences"}
     assert len(list(out.rglob("*.skops"))) == 2 * 2
     assert (out / "report.html").stat().st_size > 10_000
     assert list((out / "figures").glob("*.png"))
