@@ -82,8 +82,9 @@ def inner_folds(y, site=None, n_splits=3, seed=0):
     """Split a training part for tuning, early stopping or out-of-fold risks, keeping sites.
 
     Where the sites of a training part cannot be split so that every test part has a comparable
-    pair, fewer parts are tried, and at last patients are split regardless of site: an inner split
-    only ranks settings, and the outer test fold stays untouched.
+    pair, fewer parts are tried. Patients are split regardless of site only where not even two parts
+    can be had, as of one site, or where one site holds every event: an inner split only ranks
+    settings, and the outer test fold stays untouched.
 
     Parameters
     ----------
@@ -244,7 +245,48 @@ def _split(y, event, groups, n_splits, seed):
             tests = _assign(strata, event, groups, n_splits, state)
             if all(_has_pair(y, np.flatnonzero(test)) for test in tests):
                 return tests, coarseness
+    if groups is not None:
+        return _split_around_pairs(y, event, groups, n_splits, seed), 0
     return None, 0
+
+
+def _split_around_pairs(y, event, groups, n_splits, seed):
+    """Give each test part sites that hold a comparable pair, then share out the others; or None.
+
+    Balance alone may leave a part without an event where few sites have any.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(_SHUFFLES):
+        first = _sites_with_pairs(y, event, groups, n_splits, random)
+        if first is not None:
+            strata = np.zeros(len(event), dtype=np.int64)
+            fold = _assign_groups(strata, event, groups, n_splits, random, first)
+            return fold == np.arange(n_splits)[:, None]
+    return None
+
+
+def _sites_with_pairs(y, event, groups, n_splits, random):
+    """Find a site, or two, with a comparable pair for each part: {site: part}, or None.
+
+    A pair is two patients, so of at most two sites; one that has a pair of its own needs no other.
+    """
+    member = {group: np.flatnonzero(groups == group) for group in np.unique(groups).tolist()}
+    order = random.permutation(list(member)).tolist()
+    with_event = [group for group in order if event[member[group]].any()]
+    chosen = [(group,) for group in with_event if _has_pair(y, member[group])][:n_splits]
+    used = {group for (group,) in chosen}
+    for group in with_event if len(chosen) < n_splits <= len(with_event) else ():
+        for other in order if group not in used else ():
+            both = np.concatenate([member[group], member[other]])
+            if other not in used and other != group and _has_pair(y, both):
+                chosen.append((group, other))
+                used |= {group, other}
+                break
+        if len(chosen) == n_splits:
+            break
+    if len(chosen) < n_splits:
+        return None
+    return {group: part for part, some in enumerate(chosen) for group in some}
 
 
 def _coarsenings(y, event, n_splits):
@@ -288,8 +330,10 @@ def _assign(strata, event, groups, n_splits, state):
     return tests
 
 
-def _assign_groups(strata, event, groups, n_splits, random):
+def _assign_groups(strata, event, groups, n_splits, random, first=None):
     """Give each group to the fold where its strata are scarcest, large groups first.
+
+    ``first`` says where some groups belong, ``{group: fold}``.
 
     scikit-learn's StratifiedGroupKFold does the same, but its shuffle only reorders groups of equal
     spread: on real hospitals every seed and every repeat gave the same folds, and a fold could hold
@@ -306,7 +350,12 @@ def _assign_groups(strata, event, groups, n_splits, random):
         size = table[:, -1] * np.exp(random.normal(0.0, 0.5, len(table)))
         held = np.zeros((n_splits, table.shape[1]))
         fold = np.zeros(len(table), dtype=np.int64)
+        for group, part in (first or {}).items():
+            fold[group] = part
+            held[part] += table[group]
         for group in np.argsort(-size)[: member.sum()]:
+            if first is not None and group in first:
+                continue
             # adding counts c to h changes the sum of (h - target)^2 / target by 2 h c / target + ..
             cost = held @ (table[group] / target)
             fold[group] = cost.argmin()

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,6 +100,110 @@ def test_summary_counts_shared_sites_of_patient_random_folds():
     assert (summary["shared_sites"] == summary["sites_test"]).all()
     assert (summary["n_train"] + summary["n_test"] == 120).all()
     assert (summary["events_train"] + summary["events_test"] == y["event"].sum()).all()
+
+
+def uneven_sites(seed, n_sites):
+    """Draw patients of whom 40% are of one site, with few or many events, on few sites or all."""
+    random = np.random.default_rng(seed)
+    n = int(random.integers(50, 160))
+    others = random.integers(1, n_sites, n)
+    site = np.where(np.arange(n) < 0.4 * n, 0, others)
+    rate = random.choice([0.03, 0.1, 0.4]) * random.choice([0.0, 1.0, 2.0], n_sites)
+    time = np.ceil(random.exponential(random.choice([2.0, 1000.0]), n))
+    names = np.array([f"site {i}" for i in range(n_sites)], dtype=object)
+    return outcome(time, random.random(n) < rate[site]), names[site]
+
+
+def has_pair(y):
+    """Whether somebody with the event was outlived; counted pair by pair."""
+    return any(
+        (y["time"] > one["time"]).any() or ((y["time"] == one["time"]) & ~y["event"]).any()
+        for one in y[y["event"]]
+    )
+
+
+def most_parts(y, site, n_splits):
+    """How many parts, each with a comparable pair, the sites can be split in at most.
+
+    Up to 7 sites by looking at every split; of more, at least as many as sites with a pair.
+    """
+    names = np.unique(site)
+    if len(names) > 7:
+        return min(n_splits, sum(has_pair(y[site == name]) for name in names))
+    known = {}
+
+    def good(of):
+        if of not in known:
+            known[of] = has_pair(y[np.isin(site, names[list(of)])])
+        return known[of]
+
+    def best(rest):
+        """Split the sites of a tuple; one that is in no good part can join any."""
+        most = 0
+        for size in range(1, len(rest) + 1):
+            for more in itertools.combinations(rest[1:], size - 1):
+                part = (rest[0], *more)
+                left = tuple(name for name in rest if name not in part)
+                most = max(most, int(good(part)) + (best(left) if left else 0))
+        return most
+
+    return min(n_splits, best(tuple(range(len(names)))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([2, 3, 5]))
+@pytest.mark.parametrize("n_sites", [3, 7, 20])
+def test_sites_and_events_of_outer_and_inner_folds(n_sites, seed, n_splits):
+    y, site = uneven_sites(seed, n_sites)
+    events = pd.Series(y["event"]).groupby(site).sum()
+    parts = min(n_splits, len(events))
+    refused = events.sum() < n_splits or events.max() * 2 > events.sum()
+    if refused or most_parts(y, site, parts) < parts:
+        try:
+            folds = make_folds(y, ids(len(y)), site, n_splits, seed=seed)
+        except DataError:
+            folds = pd.DataFrame(columns=["patient_id", "repeat", "fold", "part"])
+    else:
+        folds = make_folds(y, ids(len(y)), site, n_splits, seed=seed)
+    position = {patient: i for i, patient in enumerate(ids(len(y)))}
+    for _, rows in folds.groupby(["repeat", "fold"]):
+        at = rows["patient_id"].map(position).to_numpy()
+        train, test = (at[rows["part"].to_numpy() == part] for part in ("train", "test"))
+        assert not set(site[train]) & set(site[test])
+        assert y["event"][test].any()
+        assert y["event"][train].any()
+        check_inner(y[train], site[train], seed)
+    check_inner(y, site, seed)
+
+
+def check_inner(y, site, seed):
+    possible = most_parts(y, site, min(3, y["event"].sum()))
+    try:
+        splits = inner_folds(y, site, n_splits=3, seed=seed)
+    except DataError:
+        assert possible < 2
+        return
+    if possible >= 2:
+        assert len(splits) >= possible
+        assert not any(set(site[train]) & set(site[test]) for train, test in splits)
+    tested = np.concatenate([test for _, test in splits])
+    assert sorted(tested) == list(range(len(y)))
+    for train, test in splits:
+        assert y["event"][test].any()
+        assert y["event"][train].any()
+        assert has_pair(y[test])
+
+
+def test_a_split_around_the_few_sites_with_events_is_found():
+    # 20 sites, 3 of them with events: only a split that looks for them has an event in each part
+    site = np.array([f"s{i // 10:02d}" for i in range(200)], dtype=object)
+    event = np.isin(np.arange(200), [0, 1, 2, 3, 10, 20])
+    y = outcome(np.arange(200) % 10 + 1.0, event)
+    for seed in range(10):
+        splits = inner_folds(y, site, seed=seed)
+        assert len(splits) == 3
+        assert all(y["event"][test].any() for _, test in splits)
+        assert not any(set(site[train]) & set(site[test]) for train, test in splits)
 
 
 def test_messages():

@@ -8,15 +8,9 @@ from sklearn.base import BaseEstimator
 from tabular_trainers.errors import DataError
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.metrics import harrell_c
-from tabular_trainers.models.coordinate_descent import (
-    ScaledColumns,
-    elastic_net_path,
-    largest_penalty,
-)
+from tabular_trainers.models.cox_path import InnerPart, Problem, best_penalty, margins_of
 from tabular_trainers.models.hazard import curves_of
-from tabular_trainers.models.newton import ridge_path
 from tabular_trainers.models.risk_sets import RiskSets
-from tabular_trainers.models.rotation import column_chunks, make_design
 from tabular_trainers.models.spec import (
     MAX_BLOCK_COLUMNS,
     ModelSpec,
@@ -27,7 +21,6 @@ from tabular_trainers.models.spec import (
 LABEL = "Cox, elastic net"
 RULES = ("min", "1se")
 # Ridge, the lasso, and mixtures, closer together where a little of the lasso changes most.
-TRIAL_TOLERANCE = 1e-3  # of a path that is only compared with others
 L1_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
@@ -144,7 +137,7 @@ class CoxRegression(BaseEstimator):
         sets = RiskSets(y, strata, sample_weight, self.ties)
         if not sets.n_times:
             raise DataError(f"{LABEL}: all patients with an event have weight 0.")
-        problem = _Problem(X, self.l1_ratio, self.penalty_factor, self.max_iter)
+        problem = Problem(X, self.l1_ratio, self.penalty_factor, self.max_iter)
         penalty, chosen = self.penalty, {}
         if penalty is None:
             penalty, chosen = self._choose(problem, sets, y, groups, strata, sample_weight)
@@ -153,7 +146,7 @@ class CoxRegression(BaseEstimator):
         weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         centre = np.average(X, axis=0, weights=weight).astype(np.float64)
         coef = np.ascontiguousarray(path.coef[:, 0])
-        hazard = sets.baseline(_margin(X, centre, coef))
+        hazard = sets.baseline(margins_of(X, centre, coef))
         # All at once, so that an interrupted fit leaves no half of a model behind.
         self.__dict__.update(
             centre_=centre,
@@ -199,7 +192,8 @@ class CoxRegression(BaseEstimator):
         parameters : dict
             What was chosen: ``penalty``.
         """
-        parts = [_Part(self, *fold[:4]) for fold in folds]
+        checked = [(self._checked(fold[0]), self._checked(fold[1]), *fold[2:4]) for fold in folds]
+        parts = [InnerPart(self, *fold) for fold in checked]
         if self.penalty is None:
             grids = [part.grid((self.n_penalties + 1) // 2) for part in parts]
             penalties = min(grids, key=lambda grid: grid[0])
@@ -212,13 +206,13 @@ class CoxRegression(BaseEstimator):
                 part.held_out_likelihood(eta) for part, eta in zip(parts, margins, strict=True)
             ]
             events = np.array([fold[3]["event"].sum() for fold in folds], dtype=np.float64)
-            best = _best_penalty(np.array(values), events, self.penalty_rule)
+            best = best_penalty(np.array(values), events, self.penalty_rule)
         risks = [eta[part.n_train :, best] for part, eta in zip(parts, margins, strict=True)]
         return risks, {"penalty": float(penalties[best])}
 
     def predict(self, X):
         """Give the log hazard relative to the training mean, of shape (n,)."""
-        return _margin(X, self.centre_, self.coef_)
+        return margins_of(X, self.centre_, self.coef_)
 
     def predict_survival(self, X, times, strata=None):
         """Give survival probabilities, of shape (n, n_times).
@@ -283,7 +277,7 @@ class CoxRegression(BaseEstimator):
             )
             events.append(weight[test] @ truth["event"][test])
             held_out.append((test, margin[test]))
-        best = _best_penalty(np.array(values), np.array(events), self.penalty_rule)
+        best = best_penalty(np.array(values), np.array(events), self.penalty_rule)
         scores = []
         for test, margin in held_out:
             inside = None if strata is None else np.asarray(strata)[test]
@@ -294,123 +288,6 @@ class CoxRegression(BaseEstimator):
                 continue
         value = float(np.mean(scores)) if scores else None
         return penalties[best], {"penalties": penalties, "coef": path.coef, "value": value}
-
-
-class _Part:
-    """An inner fold with a matrix of its own: its training part, and then the patients held out."""
-
-    def __init__(self, model, train, test, y_train, y_test):
-        self.n_train = len(train)
-        self.whole = model._checked(np.vstack([train, test]))
-        settings = model.l1_ratio, model.penalty_factor, model.max_iter
-        self.problem = _Problem(self.whole[: self.n_train], *settings)
-        self.settings = settings
-        self.sets = RiskSets(np.concatenate([y_train, y_test]), ties=model.ties)
-        self.learned = RiskSets(y_train, ties=model.ties)
-
-    def grid(self, n_penalties):
-        """Penalties for all patients, so that the first but one leaves the last fit a column."""
-        return _Problem(self.whole, *self.settings).grid(self.sets, n_penalties)
-
-    def margins(self, penalties):
-        """Log hazards of all patients by the training part, (n, k)."""
-        coef = self.problem.path(self.learned, penalties, tolerance=TRIAL_TOLERANCE).coef
-        return _margin(self.whole, self.problem.X.mean(axis=0, dtype=np.float64), coef)
-
-    def held_out_likelihood(self, margins):
-        """Log partial likelihood of all patients less that of the training part, (k,)."""
-        return [
-            self.sets.log_likelihood(eta) - self.learned.log_likelihood(eta[: self.n_train])
-            for eta in margins.T
-        ]
-
-
-class _Problem:
-    """The matrix as its solver wants it: made once, and shared by all inner folds."""
-
-    def __init__(self, X, l1_ratio, penalty_factor, max_iter):
-        self.X, self.l1_ratio, self.max_iter = X, l1_ratio, max_iter
-        p = X.shape[1]
-        self.factor = np.ones(p) if penalty_factor is None else np.asarray(penalty_factor, float)
-        self.columns = self.design = None
-
-    def grid(self, sets, n_penalties):
-        """Penalties from the smallest that leaves every coefficient at zero downwards."""
-        # With ten events a column the end is as good as unpenalised; with fewer it is never chosen.
-        lowest = 0.001 if 10 * self.X.shape[1] <= len(sets.dead) else 0.01
-        if self.l1_ratio > 0:
-            largest = largest_penalty(self._scaled(), sets, self.l1_ratio, self.factor)
-        else:
-            # No ridge penalty is so large: one at which no coefficient is worth mentioning.
-            unit = self.factor / self._scaled().scale
-            largest = 1000 * largest_penalty(self._scaled(), sets, 1.0, unit)
-            lowest /= 10
-        return (largest or 1e-12) * np.geomspace(1.0, lowest, n_penalties)
-
-    def path(self, sets, penalties, start=None, tolerance=1e-4):
-        if self.l1_ratio > 0 and penalties.any() and self.factor.any():
-            return elastic_net_path(
-                self._scaled(),
-                sets,
-                penalties,
-                self.l1_ratio,
-                self.factor,
-                start=start,
-                max_iter=self.max_iter,
-                tolerance=tolerance,
-            )
-        if self.design is None:
-            self.design = make_design(self.X, self.factor)
-        return ridge_path(
-            self.X,
-            sets,
-            penalties,
-            self.factor,
-            start=start,
-            max_iter=self.max_iter,
-            design=self.design,
-        )
-
-    def margins(self, coef):
-        """Log hazards of all patients, (n, k), each relative to the mean."""
-        return _margin(self.X, self.X.mean(axis=0, dtype=np.float64), coef)
-
-    def _scaled(self):
-        if self.columns is None:
-            self.columns = ScaledColumns(self.X)
-        return self.columns
-
-
-def _margin(X, centre, coef):
-    """Give ``(X - centre) @ coef`` in float64, a few columns at a time."""
-    X = np.asarray(X)
-    out = np.zeros((len(X), *coef.shape[1:]))
-    for columns in column_chunks(X.shape[1]):
-        out += (X[:, columns] - centre[columns]) @ coef[columns]
-    return out
-
-
-def _best_penalty(values, events, rule):
-    """Position of the penalty that a rule chooses; never 0.
-
-    Parameters
-    ----------
-    values : array of shape (n_folds, n_penalties)
-        Cross-validated log partial likelihood of each inner fold.
-    events : array of shape (n_folds,)
-        Weight of the events held out.
-    rule : {"min", "1se"}
-    """
-    total = values.sum(axis=0)
-    best = 1 + int(np.argmax(total[1:]))
-    if rule == "min":
-        return best
-    counted = events > 0
-    weight, each = events[counted], values[counted] / events[counted, None]
-    mean = total / weight.sum()
-    variance = weight @ (each - mean) ** 2 / weight.sum() / max(len(weight) - 1, 1)
-    near = mean[1:] >= mean[best] - np.sqrt(variance[best])
-    return 1 + int(np.argmax(near))
 
 
 def _build(random_state=0, n_jobs=1, score_only=False, **parameters):
