@@ -1,4 +1,4 @@
-"""The one bootstrap behind every interval: weights of patients, and what is read from the draws."""
+"""The one bootstrap of patients or sites: how often each is drawn, and what the draws tell."""
 
 import numpy as np
 
@@ -48,18 +48,25 @@ def bootstrap_weights(strata, cluster=None, n_resamples=500, seed=0):
     return weights
 
 
-def cluster_codes(cluster):
-    """Give clusters numbers; ``None`` when there are none, or fewer than 10."""
+def cluster_codes(cluster, at_least=MIN_SITES):
+    """Give clusters numbers, a missing one its own; ``None`` when there are too few, or none."""
     if cluster is None:
         return None
     import pandas as pd
 
     codes = pd.factorize(pd.Series(np.asarray(cluster, dtype=object)), sort=False)[0]
-    if codes.max(initial=-1) + 1 < MIN_SITES:
+    if codes.max(initial=-1) + 1 < at_least:
         return None
     missing = codes < 0
     codes[missing] = codes.max() + 1 + np.arange(missing.sum())
     return codes.astype(np.int64)
+
+
+def sum_by_cluster(values, codes):
+    """Sum the rows of patients within their clusters, (n_clusters, ...), in the order of codes."""
+    sums = np.zeros((codes.max() + 1, *values.shape[1:]))
+    np.add.at(sums, codes, values)
+    return sums
 
 
 def bootstrap_method(n_resamples, cluster=None):

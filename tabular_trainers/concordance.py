@@ -16,6 +16,7 @@ from tabular_trainers.outcome import (
     answer,
     finite_vector,
     ratio,
+    refuse_late_entry,
     strata_codes,
     survival_arrays,
     weight_rows,
@@ -40,6 +41,7 @@ def time_order(y, strata=None):
     codes, n_strata = strata_codes(strata, len(time))
     if entry is None:
         entry = np.full(len(time), -np.inf)
+    refuse_late_entry(time, entry)
     order = np.lexsort((event, -time, codes))
     leaving = np.lexsort((-entry, codes))
     starts = np.searchsorted(codes[order], np.arange(n_strata + 1))

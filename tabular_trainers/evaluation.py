@@ -25,9 +25,9 @@ class Evaluation:
         Patients, models, folds, horizons and seeds.
     predictions, survival, metrics, calibration, kaplan_meier, trials : DataFrame
         Tables as in ``data_schemas``; ``survival`` is None for classification.
-    headline_draws : dict
-        (feature_set, model) -> (n_resamples,) bootstrap draws of the headline measure, from the
-        same resamples, so that differences are paired.
+    headline : dict
+        (feature_set, model) -> the headline measure: Influences of Harrell's C, or Draws of the
+        AUROC, whose differences are paired.
     n_resamples : int
     """
 
@@ -38,7 +38,7 @@ class Evaluation:
     calibration: pd.DataFrame
     kaplan_meier: pd.DataFrame
     trials: pd.DataFrame
-    headline_draws: dict
+    headline: dict
     n_resamples: int
 
     @property
@@ -102,7 +102,7 @@ def evaluate(
     tuning_seconds : float, optional
         Stop trying after this many seconds a model and fold. Results then depend on the machine.
     n_resamples : int, default 500
-        Bootstrap resamples of all intervals.
+        Bootstrap resamples of all intervals but that of Harrell's C, which needs none.
     store : path, optional
         Folder that keeps finished folds; whole results found there are used again.
     progress : callable, optional
@@ -171,7 +171,7 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
     from tabular_trainers import description, metrics
 
     analysis = plan.analysis
-    scored, draws = metrics.score(
+    scored, headline = metrics.score(
         analysis.endpoint.kind,
         analysis.y,
         analysis.patient_id,
@@ -195,7 +195,7 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
             plan.task, analysis.y, analysis.patient_id, plan.folds, predictions
         ),
         trials=trials,
-        headline_draws=draws,
+        headline=headline,
         n_resamples=n_resamples,
     )
 

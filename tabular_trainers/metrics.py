@@ -9,6 +9,7 @@ from tabular_trainers.bootstrap import bootstrap_method, bootstrap_weights, inte
 from tabular_trainers.calibration import calibration_slope, observed_expected
 from tabular_trainers.censoring import inverse_weights, kaplan_meier, survival_at
 from tabular_trainers.concordance import harrell_c
+from tabular_trainers.concordance_error import Concordance, concordance
 from tabular_trainers.decision_curves import decision_curve, net_benefit
 from tabular_trainers.discrimination import auc, auprc, auroc, uno_c
 from tabular_trainers.horizons import (
@@ -23,6 +24,7 @@ from tabular_trainers.scoring import headline, score
 from tabular_trainers.smoothed_calibration import integrated_calibration_index
 
 __all__ = [
+    "Concordance",
     "at_landmark",
     "auc",
     "auprc",
@@ -32,6 +34,7 @@ __all__ = [
     "brier",
     "calibration_slope",
     "carried_horizons",
+    "concordance",
     "decision_curve",
     "default_horizons",
     "entry_dependence",

@@ -54,6 +54,13 @@ def entered_by(y, times):
     return entry[:, None] < times
 
 
+def refuse_late_entry(time, entry, counted=True):
+    """Refuse patients, of those that are counted, who enter at or after their time."""
+    bad = int(((entry >= time) & counted).sum())
+    if bad:
+        raise DataError(f"y: {bad} of {count(len(time), 'patient')} enter at or after their time.")
+
+
 def label_array(y):
     """Read classification labels as booleans.
 

@@ -1,6 +1,7 @@
 """Forest plots: every feature set and model with its interval, and the paired differences."""
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.plots_intervals import draw_intervals, line_of
 from tabular_trainers.plots_style import empty_drawing, model_looks, styled
 
@@ -95,7 +96,7 @@ def differences(tables, run, metric=None):
     name = words.metric_words(metric)
     title = f"Paired differences in {name}"
     rows = tables["comparisons"]
-    rows = rows[rows["metric"] == metric]
+    rows = rows[(rows["metric"] == metric) & (rows["method"] != CORRECTED_T)]
     if rows.empty:
         return empty_drawing("differences", title, run, "This run has no comparison to draw.")
     looks = model_looks(run["models"])

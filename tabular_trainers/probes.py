@@ -133,54 +133,47 @@ def _assemble(evaluation, plans, predictions, model):
 
     rows = []
     full = plan.analysis.full
-    estimate, draws = measure("permuted")[full]
     rows.append(
         _row(
-            "permuted_outcome", full, metric, estimate, draws, 0.5,
+            "permuted_outcome", full, metric, measure("permuted")[full], 0.5,
             f"{model} on outcomes shuffled between patients; an interval without 0.5 points to an "
             "error in the evaluation.",
         )
     )  # fmt: skip
     if plan.analysis.site is None:
         return pd.DataFrame(rows, columns=COLUMNS)
-    estimate, draws = measure("site")["site"]
     rows.append(
         _row(
-            "site_alone", "site", metric, estimate, draws, 0.5,
+            "site_alone", "site", metric, measure("site")["site"], 0.5,
             f"{model} on the site alone, folds mixing patients at random; above 0.5, sites differ "
             "in outcome.",
         )
     )  # fmt: skip
     random, apart = measure("random"), measure("apart")
     for feature_set in plan.analysis.feature_sets:
-        (mixed, mixed_draws), (kept, kept_draws) = random[feature_set], apart[feature_set]
         rows.append(
             _row(
-                "site_leak", feature_set, f"difference in {metric}", mixed - kept,
-                mixed_draws - kept_draws, 0.0,
+                "site_leak", feature_set, f"difference in {metric}",
+                random[feature_set].minus(apart[feature_set]), 0.0,
                 f"{model}, folds mixing patients at random minus folds keeping sites apart; above "
                 "0, the features carry the site into the risk.",
             )
         )  # fmt: skip
     for block in dict.fromkeys(name.split(".", 1)[0] for name in plan.analysis.X.columns):
         estimate, note = _site_from_block(plans["random"], block)
-        rows.append(_row("site_from_block", block, "auroc", estimate, None, 0.5, note))
+        values = ("site_from_block", block, "auroc", estimate, np.nan, np.nan, 0.5, note)
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(probe_name, subject, metric, estimate, draws, expected, note):
-    lower, upper = (np.nan, np.nan) if draws is None else np.nanpercentile(draws, [2.5, 97.5])
-    return dict(
-        zip(
-            COLUMNS,
-            (probe_name, subject, metric, estimate, lower, upper, expected, note),
-            strict=True,
-        )
-    )
+def _row(probe_name, subject, metric, measured, expected, note):
+    _, lower, upper = measured.interval()
+    values = (probe_name, subject, metric, measured.estimate, lower, upper, expected, note)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def _headline(plan, predictions, n_resamples):
-    """Measure each feature set on the same resamples: {name: (estimate, draws)}."""
+    """Measure each feature set: {name: Influences of Harrell's C, or Draws of the AUROC}."""
     from tabular_trainers import metrics
 
     analysis = plan.analysis

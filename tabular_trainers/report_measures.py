@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.report_tables import Table, pairs_of
 
 SHORT = {
@@ -119,28 +120,60 @@ def comparison_tables(tables, run):
     if rows is None or rows.empty:
         return []
     main = words.main_metric(run)
+    over_folds = rows["method"] == CORRECTED_T
     found = []
     for metric in sorted(dict.fromkeys(rows["metric"]), key=lambda name: name != main):
-        own = rows[rows["metric"] == metric]
-        name = words.metric_words(metric)
-        columns = ["Compared", "Against", f"Difference in {name}", "p", "p, Holm"]
-        table = Table(
-            f"differences-{metric.replace('_', '-')}",
-            f"Differences in {name}",
-            columns,
-            numbers=True,
-        )
-        for r in own.sort_values("primary", ascending=False, kind="stable").itertuples():
-            difference = words.interval(r.difference, r.lower, r.upper, sign=True)
-            table.add(
-                words.pair_words(run, r.feature_set, r.model) + (" (primary)" if r.primary else ""),
-                words.pair_words(run, r.baseline_feature_set, r.baseline_model),
-                difference,
-                words.p_value(r.p_value),
-                "not adjusted" if r.primary else words.p_value(r.p_value_holm),
-                strong=bool(r.primary),
-            )
-        better = "Below 0" if metric in words.LOWER_IS_BETTER else "Above 0"
-        table.notes.append(f"Difference (95% interval). {better}: better than the baseline.")
-        found.append(table)
+        own = rows["metric"] == metric
+        found.append(_comparison_table(rows[own & ~over_folds], run, metric))
+        if (own & over_folds).any():
+            found.append(_fold_comparison_table(rows[own & over_folds], run, metric))
     return found
+
+
+def _comparison_table(rows, run, metric):
+    name = words.metric_words(metric)
+    table = Table(
+        f"differences-{metric.replace('_', '-')}",
+        f"Differences in {name}",
+        ["Compared", "Against", f"Difference in {name}", "p", "p, Holm"],
+        numbers=True,
+    )
+    for r in rows.sort_values("primary", ascending=False, kind="stable").itertuples():
+        table.add(
+            words.pair_words(run, r.feature_set, r.model) + (" (primary)" if r.primary else ""),
+            words.pair_words(run, r.baseline_feature_set, r.baseline_model),
+            words.interval(r.difference, r.lower, r.upper, sign=True),
+            words.p_value(r.p_value),
+            "not adjusted" if r.primary else words.p_value(r.p_value_holm),
+            strong=bool(r.primary),
+        )
+    table.notes.append(f"Difference (95% interval). {_better(metric)}")
+    return table
+
+
+def _fold_comparison_table(rows, run, metric):
+    name = words.metric_words(metric)
+    table = Table(
+        f"differences-{metric.replace('_', '-')}-folds",
+        f"Differences in {name}, fold by fold",
+        ["Compared", "Against", f"Mean difference in {name}", "p"],
+        numbers=True,
+    )
+    for r in rows.itertuples():
+        table.add(
+            words.pair_words(run, r.feature_set, r.model),
+            words.pair_words(run, r.baseline_feature_set, r.baseline_model),
+            words.interval(r.difference, r.lower, r.upper, sign=True),
+            words.p_value(r.p_value),
+        )
+    table.notes.append(
+        f"Mean over the folds of all repeats (95% interval). {_better(metric)} Corrected resampled "
+        "t, which allows for training parts that share patients; p values are not adjusted, and "
+        "the verdict does not rest on them."
+    )
+    return table
+
+
+def _better(metric):
+    better = "Below 0" if metric in words.LOWER_IS_BETTER else "Above 0"
+    return f"{better}: better than the baseline."

@@ -1,6 +1,7 @@
 """The methods of a run, written out for a paper, with the references that they cite."""
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.errors import count
 
 INTERVALS = (
@@ -31,6 +32,10 @@ REFERENCES = {
     "brier": "Brier GW. Verification of forecasts expressed in terms of probability. Mon Weather "
     "Rev 1950;78:1-3.",
     "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
+    "jackknife": "Therneau TM, Watson DA. The concordance statistic and the Cox model. Technical "
+    "report 85, Mayo Clinic, 2015.",
+    "corrected_t": "Nadeau C, Bengio Y. Inference for the generalization error. Mach Learn "
+    "2003;52:239-281.",
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat "
     "1979;6:65-70.",
     "shap": "Lundberg SM, Lee SI. A unified approach to interpreting model predictions. Adv Neural "
@@ -41,6 +46,8 @@ REFERENCES = {
     "between treatment groups in propensity-score matched samples. Stat Med 2009;28:3083-3107.",
     "tripod": "Collins GS, Moons KGM, Dhiman P, et al. TRIPOD+AI statement. BMJ 2024;385:e078378.",
 }
+
+METHOD_SOURCES = (("infinitesimal jackknife", "jackknife"), ("bootstrap", "bootstrap"))
 
 
 def follow_up(run):
@@ -195,10 +202,7 @@ def _measures(run, cite):
 
 
 def _uncertainty(tables, run, cite):
-    rows = tables["metrics"]
-    method = rows.loc[rows["fold"].isna(), "method"].dropna()
-    how = " and ".join(dict.fromkeys(method[method != ""])) or "none was computed"
-    text = f"{INTERVALS} Method: {how} {cite('bootstrap')}. "
+    text = f"{INTERVALS} Method: {_interval_methods(tables['metrics'], cite)}. "
     primary = run.get("primary")
     if primary:
         text += (
@@ -208,10 +212,32 @@ def _uncertainty(tables, run, cite):
             "was named before the run. All other comparisons are exploratory; their p values are "
             f"adjusted after Holm {cite('holm')}. "
         )
+    comparisons = tables.get("comparisons")
+    if comparisons is not None and (comparisons["method"] == CORRECTED_T).any():
+        text += (
+            "Besides, differences were compared fold by fold over all repeats, by a t test whose "
+            f"variance allows for training parts that share patients {cite('corrected_t')}. "
+        )
     return text + (
         "The models saved with the run were fitted once more on all patients; the estimates and "
         "intervals belong to the procedure, not to these models."
     )
+
+
+def _interval_methods(metrics, cite):
+    """Name the method of the intervals, and of which measures where there are several."""
+    rows = metrics[metrics["fold"].isna() & metrics["lower"].notna() & metrics["method"].notna()]
+    named = rows.groupby("method", sort=False)["metric"].unique()
+    told = []
+    for method, measured in named.items():
+        source = next((key for start, key in METHOD_SOURCES if method.startswith(start)), None)
+        cited = f" {cite(source)}" if source else ""
+        # the first method is that of few measures, the last that of all others
+        whose = " and ".join(words.metric_words(name) for name in measured)
+        last = len(told) == len(named) - 1
+        of = "" if len(named) == 1 else " for all other measures" if last else f" for {whose}"
+        told.append(f"{method}{cited}{of}")
+    return "; ".join(told) or "none was computed"
 
 
 def _contributions(run, cite):

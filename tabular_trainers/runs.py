@@ -74,7 +74,7 @@ def run(
     data : path, optional
         Folder of the cohort's tables; default: that of ``cohort.toml``.
     n_resamples : int, default 500
-        Bootstrap resamples of all intervals.
+        Bootstrap resamples of all intervals but that of Harrell's C, which needs none.
     progress : callable, optional
         Called as ``progress(done, total, what)``.
 

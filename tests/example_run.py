@@ -26,6 +26,8 @@ FEATURES = {
     "blood": ("haemoglobin_g_per_dl", "leukocytes", "crp"),
 }
 TEXT_FEATURES = ("sex", "smoking_status_at_first_diagnosis")
+BOOTSTRAP = "bootstrap (500 resamples of patients within folds)"
+METHODS = {"harrell_c": "infinitesimal jackknife"}  # all others: the bootstrap
 
 
 def example_tables(
@@ -69,7 +71,7 @@ def example_tables(
         "table_one": _table_one(draw, n, dropped),
         "folds": _folds(patient_id, fold, n_repeats),
         "metrics": _metrics(draw, pairs, kind, n, event, n_folds, n_repeats, intervals),
-        "comparisons": _comparisons(draw, feature_sets, shown, baseline, full, kind),
+        "comparisons": _comparisons(draw, feature_sets, shown, baseline, full, kind, n_repeats),
         "calibration": _calibration(draw, pairs, survival, n),
         "probes": _probes(draw, feature_sets, site, survival),
         "trials": _trials(models, feature_sets),
@@ -181,7 +183,6 @@ def _metrics(draw, pairs, kind, n, event, n_folds, n_repeats, intervals):
         names = [(name, None) for name in timed]
     middle = {"brier": 0.16, "integrated_brier": 0.15, "log_loss": 0.5}
     middle |= {"observed_expected": 1.0, "calibration_slope": 0.95}
-    method = "bootstrap (500 resamples of patients within folds)"
     rows = []
     for (feature_set, model), (name, horizon) in itertools.product(pairs, names):
         estimate = middle.get(name, 0.62 + 0.03 * feature_set.count("+")) + draw.normal(0, 0.02)
@@ -199,7 +200,7 @@ def _metrics(draw, pairs, kind, n, event, n_folds, n_repeats, intervals):
                 "standard_error": error if given else None,
                 "lower": estimate - 1.96 * error if given else None,
                 "upper": estimate + 1.96 * error if given else None,
-                "method": method if given else None,
+                "method": METHODS.get(name, BOOTSTRAP) if given else None,
                 "n": n,
                 "n_events": int(event.sum() * (horizon / 4000 if horizon else 1)),
             }
@@ -225,7 +226,7 @@ def _trials(models, feature_sets):
     return pd.DataFrame(rows, columns=names)
 
 
-def _comparisons(draw, feature_sets, models, baseline, full, kind):
+def _comparisons(draw, feature_sets, models, baseline, full, kind, n_repeats):
     columns = [
         "feature_set",
         "model",
@@ -242,23 +243,12 @@ def _comparisons(draw, feature_sets, models, baseline, full, kind):
         difference = draw.normal(0.02, 0.02) * (1 if name in ("harrell_c", "auroc") else -0.2)
         primary = (feature_set, model, name) == (full, models[-1], names[0])
         p = float(draw.uniform(0.001, 0.9))
-        rows.append(
-            (
-                feature_set,
-                model,
-                baseline,
-                model,
-                name,
-                difference,
-                0.015,
-                difference - 0.03,
-                difference + 0.03,
-                p,
-                None if primary else min(1.0, 6 * p),
-                "bootstrap (500 resamples of patients within folds)",
-                primary,
-            )
-        )
+        numbers = (difference, 0.015, difference - 0.03, difference + 0.03, p)
+        row = (feature_set, model, baseline, model, name, *numbers)
+        method = f"paired {METHODS.get(name, BOOTSTRAP)}"
+        rows.append((*row, None if primary else min(1.0, 6 * p), method, primary))
+        if n_repeats > 1:
+            rows.append((*row, None, "corrected resampled t (Nadeau-Bengio)", False))
     return pd.DataFrame(rows, columns=columns).astype({"p_value_holm": float, "primary": bool})
 
 

@@ -4,12 +4,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tabular_trainers.comparison import compare, holm, normal_p_value, verdict
+from tabular_trainers.comparison import (
+    CORRECTED_T,
+    compare,
+    corrected_resampled_t,
+    holm,
+    verdict,
+)
 from tabular_trainers.errors import DataError
 from tabular_trainers.schema import validate
+from tabular_trainers.uncertainty import Draws
 from tests.survival_golden import GOLDEN
 
 METHOD = "bootstrap (400 resamples of patients within folds)"
+FOLD_EFFECT = {  # of each fold of each repeat
+    "clinical": (0.02, -0.01, 0.03, 0.00),
+    "genes": (0.03, 0.02, 0.02, 0.01),
+    "clinical+genes": (0.00, 0.01, 0.02, -0.03),
+}
 ESTIMATES = {
     ("clinical", "cox"): 0.70,
     ("clinical", "xgb"): 0.68,
@@ -19,25 +31,34 @@ ESTIMATES = {
 }
 
 
-def evaluation(primary=("clinical+genes", "cox"), baseline="clinical", estimates=ESTIMATES):
+def evaluation(
+    primary=("clinical+genes", "cox"), baseline="clinical", estimates=ESTIMATES, n_repeats=1
+):
     random = np.random.default_rng(0)
     patients = random.normal(0, 0.03, 400)  # what all measures share: the patients drawn
-    draws = {
-        key: value + patients + random.normal(0, 0.005, 400) for key, value in estimates.items()
+    headline = {
+        key: Draws(value, value + patients + random.normal(0, 0.005, 400), METHOD)
+        for key, value in estimates.items()
     }
+    parts = [(None, None)] + [(repeat, fold) for repeat in range(n_repeats) for fold in (0, 1)]
     rows = [
-        {"feature_set": s, "model": m, "metric": metric, "fold": fold, "estimate": value + added,
-         "method": METHOD}
+        {"feature_set": s, "model": m, "metric": metric, "repeat": repeat, "fold": fold,
+         "estimate": value + (0 if fold is None else FOLD_EFFECT[s][2 * repeat + fold])}
         for (s, m), value in estimates.items()
-        for metric, fold, added in (
-            ("harrell_c", None, 0), ("harrell_c", 1, 0.1), ("brier", None, 9)
-        )
+        for metric in ("harrell_c", "brier")
+        for repeat, fold in parts
     ]  # fmt: skip
+    folds = [
+        {"repeat": repeat, "fold": fold, "part": "test" if (i + fold) % 4 == 0 else "train"}
+        for repeat, fold in parts[1:]
+        for i in range(8)
+    ]
     if primary is not None:
         primary = dict(zip(("feature_set", "model"), primary, strict=True))
     return SimpleNamespace(
-        metrics=pd.DataFrame(rows), headline_draws=draws, primary=primary, baseline=baseline
-    )
+        metrics=pd.DataFrame(rows), folds=pd.DataFrame(folds), headline=headline, primary=primary,
+        baseline=baseline,
+    )  # fmt: skip
 
 
 def test_differences_are_paired_and_against_the_same_model():
@@ -52,8 +73,8 @@ def test_differences_are_paired_and_against_the_same_model():
     assert frame["difference"].tolist() == pytest.approx([-0.10, 0.03, 0.01])
     # what the patients drawn have in common leaves the difference: sqrt(2) * 0.005, not 0.03
     assert frame["standard_error"].tolist() == pytest.approx([0.0071] * 3, rel=0.1)
-    draws = evaluation().headline_draws
-    inner = draws["genes", "cox"] - draws["clinical", "cox"]
+    measured = evaluation().headline
+    inner = measured["genes", "cox"].values - measured["clinical", "cox"].values
     assert frame.loc[0, ["lower", "upper"]].tolist() == np.percentile(inner, [2.5, 97.5]).tolist()
     assert set(frame["method"]) == {f"paired {METHOD}"}
 
@@ -93,12 +114,38 @@ def test_holm_agrees_with_r_p_adjust_and_a_hand_case():
     assert np.isnan(holm([0.9, np.nan, 0.8])[1])
 
 
-def test_p_value_of_the_normal_approximation():
-    from scipy.stats import norm
+def test_with_repeats_each_row_has_the_corrected_resampled_t_beside_it():
+    one, two = compare(evaluation()), compare(evaluation(n_repeats=2))
+    validate(two, "comparisons")
+    pd.testing.assert_frame_equal(two.iloc[: len(one)], one)
+    added = two.iloc[len(one) :]
+    assert set(added["method"]) == {CORRECTED_T}
+    assert len(added) == len(one)
+    assert not added["primary"].any()
+    assert added["p_value_holm"].isna().all()
+    # genes against clinical: -0.10 and the differences of the two effects of folds, 0.01 0.03 -0.01
+    # 0.01: mean -0.09, variance 0.0008 / 3; 2 patients tested for 6 trained on
+    row = added.iloc[0]
+    error = np.sqrt((1 / 4 + 2 / 6) * 0.0008 / 3)
+    assert row["difference"] == pytest.approx(-0.09)
+    assert row["standard_error"] == pytest.approx(error)
+    # the 0.975 quantile of Student's t with 3 degrees of freedom, from a printed table
+    assert row["upper"] == pytest.approx(-0.09 + 3.18245 * error, abs=1e-6)
 
-    assert normal_p_value(-0.02, 0.011) == pytest.approx(2 * norm.sf(0.02 / 0.011))
-    assert np.isnan(normal_p_value(0.1, 0.0))
-    assert np.isnan(normal_p_value(np.nan, 0.1))
+
+def test_corrected_resampled_t_agrees_with_a_t_test_without_the_correction():
+    from scipy.stats import ttest_1samp
+
+    values = np.random.default_rng(0).normal(0.02, 0.05, 15)
+    expected = ttest_1samp(values, 0)
+    mean, error, lower, upper, p = corrected_resampled_t([*values, np.nan], test_to_train=0)
+    assert p == pytest.approx(expected.pvalue)
+    assert (lower, upper) == pytest.approx(tuple(expected.confidence_interval()))
+    # Nadeau and Bengio: the variance is (1 / J + n_test / n_train) / (1 / J) times that
+    wider = corrected_resampled_t(values, test_to_train=1 / 4)
+    assert wider[1] == pytest.approx(error * np.sqrt(1 + 15 / 4))
+    assert np.isnan(corrected_resampled_t([0.1, np.nan], 0.25)).all()
+    assert np.isnan(corrected_resampled_t([0.1, 0.1], 0.25)[4])
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,33 @@ def test_repeats_are_numbered():
     assert cells == [f"{r}.{f}" for r in (1, 2) for f in (1, 2, 3, 4, 5)]
 
 
+def test_repeats_add_a_table_of_differences_fold_by_fold():
+    assert undrawn().select_one("#differences-harrell-c-folds") is None
+    page = undrawn(n_repeats=2)
+    beside = page.select("#differences-harrell-c-folds tbody tr")
+    assert len(beside) == len(page.select("#differences-harrell-c tbody tr"))
+    assert "a t test whose variance allows for training parts that share patients" in (
+        page.get_text()
+    )
+
+
+def test_the_method_of_every_interval_is_told_with_its_source():
+    tables, run = example_run.example_tables(**SMALL)
+    paragraphs, references = report_methods.methods(tables, run)
+    text = " ".join(paragraphs)
+    found = re.search(
+        r"Method: infinitesimal jackknife \[(\d+)\] for Harrell's C; bootstrap "
+        r"\(500 resamples of patients within folds\) \[(\d+)\] for all other measures\. ",
+        text,
+    )
+    jackknife, bootstrap = (references[int(number) - 1] for number in found.groups())
+    assert "Therneau" in jackknife
+    assert "Efron" in bootstrap
+    tables, run = example_run.example_tables("classification", **SMALL)
+    text = " ".join(report_methods.methods(tables, run)[0])
+    assert re.search(r"Method: bootstrap \(500 [a-z ]+\) \[\d+\]\. ", text)
+
+
 def test_nobody_dropped_gives_a_table_one_without_those_columns():
     page = undrawn(dropped=False)
     heads = [th.get_text() for th in page.select_one("#table-one-clinical").thead.find_all("th")]

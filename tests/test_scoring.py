@@ -38,9 +38,9 @@ def example():
     y, risk, _ = simulated(N)
     folds = make_folds(y, IDS, n_splits=3)
     predictions = held_out(risk, folds)
-    table, draws = scored(y, folds, predictions, curves(predictions))
+    table, headline = scored(y, folds, predictions, curves(predictions))
     fold = predictions.set_index("patient_id")["fold"].loc[IDS].to_numpy()
-    return y, risk, folds, fold, table, draws
+    return y, risk, folds, fold, table, headline
 
 
 def test_every_estimate_is_that_of_the_single_measure(example):
@@ -71,7 +71,8 @@ def test_every_estimate_is_that_of_the_single_measure(example):
     inside = overall[overall["metric"].isin(["harrell_c", "brier", "auc"])]
     assert (inside["lower"] < inside["estimate"]).all()
     assert (inside["estimate"] < inside["upper"]).all()
-    assert set(overall["method"]) == {"bootstrap (50 resamples of patients within folds)"}
+    drawn = overall[overall["metric"] != "harrell_c"]
+    assert set(drawn["method"]) == {"bootstrap (50 resamples of patients within folds)"}
     by_horizon = overall[overall["metric"] == "brier"].set_index("horizon")["n_events"]
     assert by_horizon[365.0] == (y["event"] & (y["time"] <= 365)).sum()
     assert (overall["n"] == N).all()
@@ -89,10 +90,8 @@ def test_rows_of_one_fold(example):
 
 
 def test_draws_are_those_of_weighted_measures_with_censoring_estimated_anew(example):
-    y, risk, _, fold, table, draws = example
+    y, risk, _, fold, table, _ = example
     weights = metrics.bootstrap_weights(fold, n_resamples=50, seed=1)
-    expected = metrics.harrell_c(y, risk, fold, weights)
-    np.testing.assert_allclose(draws["clinical", "cox"], expected)
     uno = metrics.interval(metrics.uno_c(y, risk, 1000.0, fold, weights))
     row = table[(table["metric"] == "uno_c") & table["fold"].isna()].iloc[0]
     assert (row["standard_error"], row["lower"], row["upper"]) == pytest.approx(uno)
@@ -102,39 +101,95 @@ def test_draws_are_those_of_weighted_measures_with_censoring_estimated_anew(exam
     assert (row["standard_error"], row["lower"], row["upper"]) == pytest.approx(errors)
 
 
+def test_harrell_c_has_the_infinitesimal_jackknife(example):
+    y, risk, folds, fold, table, headline = example
+    expected = metrics.concordance(y, risk, fold)
+    row = table[(table["metric"] == "harrell_c") & table["fold"].isna()].iloc[0]
+    assert row["method"] == "infinitesimal jackknife"
+    assert row["standard_error"] == pytest.approx(expected.standard_error[0])
+    lower, upper = expected.interval()
+    assert (row["lower"], row["upper"]) == pytest.approx((lower[0], upper[0]))
+    np.testing.assert_allclose(headline["clinical", "cox"].values, expected.influence[:, 0])
+
+
+@pytest.mark.parametrize(("n_sites", "summed"), [(12, True), (9, False)])
+def test_with_ten_sites_influences_are_summed_by_site(example, n_sites, summed):
+    y, risk, folds, fold, _, _ = example
+    site = np.array([f"site {i % n_sites}" for i in range(N)])
+    expected = metrics.concordance(y, risk, fold, site if summed else None)
+    table, headline = scored(y, folds, held_out(risk, folds), site=site)
+    row = table[(table["metric"] == "harrell_c") & table["fold"].isna()].iloc[0]
+    assert row["method"] == "infinitesimal jackknife" + ", summed by site" * summed
+    assert row["standard_error"] == pytest.approx(expected.standard_error[0])
+    assert len(headline["clinical", "cox"].values) == (n_sites if summed else N)
+
+
+def test_a_patient_in_no_test_fold_has_no_influence(example):
+    y, risk, folds, _, _, _ = example
+    some = held_out(risk, folds).iloc[10:]
+    _, headline = scored(y, folds, some)
+    gone = ~np.isin(IDS, some["patient_id"])
+    assert gone.sum() == 10
+    values = headline["clinical", "cox"].values
+    assert (values[gone] == 0).all()
+    assert (values[~gone] != 0).any()
+
+
 def test_the_order_of_rows_and_other_models_change_nothing(example):
-    y, risk, folds, _, table, draws = example
+    y, risk, folds, _, table, headline = example
     one, other = held_out(risk, folds), held_out(-risk, folds, "all", "xgb")
     both = pd.concat([other, one]).sample(frac=1, random_state=0)
     again, more = scored(y, folds, both, curves(pd.concat([one, other])))
-    assert more["clinical", "cox"].tolist() == draws["clinical", "cox"].tolist()
+    mine = headline["clinical", "cox"].values
+    assert more["clinical", "cox"].values.tolist() == mine.tolist()
     mine = again[again["model"] == "cox"].reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, table, check_exact=False, rtol=1e-9)
-    np.testing.assert_allclose(more["all", "xgb"], 1 - draws["clinical", "cox"])
+    np.testing.assert_allclose(
+        more["all", "xgb"].values, -headline["clinical", "cox"].values, atol=1e-15
+    )
 
 
-def test_repeats_are_averaged_and_draw_the_same_patients():
-    y, risk, _ = simulated(N)
+def repeated(y, first, second):
     folds = make_folds(y, IDS, n_splits=3, n_repeats=2)
-    noisy = risk + np.random.default_rng(0).normal(size=N)
-    predictions = held_out(risk, folds)
-    second = predictions["repeat"] == 1
-    predictions.loc[second, "risk"] = held_out(noisy, folds)["risk"][second]
-    table, draws = scored(y, folds, predictions)
+    predictions = held_out(first, folds)
+    later = predictions["repeat"] == 1
+    predictions.loc[later, "risk"] = held_out(second, folds)["risk"][later]
     fold = [
         predictions[predictions["repeat"] == r].set_index("patient_id")["fold"].loc[IDS].to_numpy()
         for r in (0, 1)
     ]
-    weights = metrics.bootstrap_weights(fold[0], n_resamples=50, seed=1)
-    each = [
-        metrics.harrell_c(y, values, codes, weights)
-        for values, codes in ((risk, fold[0]), (noisy, fold[1]))
-    ]
-    np.testing.assert_allclose(draws["clinical", "cox"], np.mean(each, axis=0))
-    overall = table[(table["metric"] == "harrell_c") & table["fold"].isna()]
-    expected = (metrics.harrell_c(y, risk, fold[0]) + metrics.harrell_c(y, noisy, fold[1])) / 2
-    assert overall["estimate"].tolist() == pytest.approx([expected])
+    return folds, predictions, fold
+
+
+def test_over_repeats_measures_and_influences_are_averaged():
+    y, risk, _ = simulated(N)
+    noisy = risk + np.random.default_rng(1).normal(size=N)
+    folds, predictions, fold = repeated(y, risk, noisy)
+    table, headline = scored(y, folds, predictions)
+    one, other = metrics.concordance(y, risk, fold[0]), metrics.concordance(y, noisy, fold[1])
+    influence = (one.influence[:, 0] + other.influence[:, 0]) / 2
+    np.testing.assert_allclose(headline["clinical", "cox"].values, influence)
+    row = table[(table["metric"] == "harrell_c") & table["fold"].isna()].iloc[0]
+    assert row["estimate"] == pytest.approx((one.estimate[0] + other.estimate[0]) / 2)
+    assert row["standard_error"] == pytest.approx(np.sqrt((influence**2).sum()))
+    # the same patients are measured twice: less is gained than from as many others
+    assert row["standard_error"] > np.hypot(one.standard_error[0], other.standard_error[0]) / 2
     assert len(table[table["fold"].notna() & (table["metric"] == "harrell_c")]) == 6
+
+
+def test_over_repeats_draws_are_averaged_and_draw_the_same_patients():
+    y, risk, _ = simulated(N)
+    labels = y["event"].astype(np.int8)
+    chance = 1 / (1 + np.exp(-risk))
+    folds, predictions, fold = repeated(labels, chance, chance**2 * (np.arange(N) % 5 + 1) / 5)
+    values = [
+        predictions[predictions["repeat"] == r].set_index("patient_id")["risk"].loc[IDS].to_numpy()
+        for r in (0, 1)
+    ]
+    _, headline = scored(labels, folds, predictions, horizons=())
+    weights = metrics.bootstrap_weights(fold[0], n_resamples=50, seed=1)
+    each = [metrics.auroc(labels, values[r], fold[r], weights) for r in (0, 1)]
+    np.testing.assert_allclose(headline["clinical", "cox"].values, np.mean(each, axis=0))
 
 
 def test_classification():
@@ -143,7 +198,7 @@ def test_classification():
     probability = 1 / (1 + np.exp(-risk))
     folds = make_folds(labels, IDS, n_splits=3)
     predictions = held_out(probability, folds, model="logistic")
-    table, draws = scored(labels, folds, predictions, horizons=())
+    table, headline = scored(labels, folds, predictions, horizons=())
     validate(table, "metrics")
     fold = predictions.set_index("patient_id")["fold"].loc[IDS].to_numpy()
     found = table[table["fold"].isna()].set_index("metric")["estimate"]
@@ -158,18 +213,21 @@ def test_classification():
     assert found.to_dict() == pytest.approx(expected, abs=1e-9)
     weights = metrics.bootstrap_weights(fold, n_resamples=50, seed=1)
     np.testing.assert_allclose(
-        draws["clinical", "logistic"], metrics.auroc(labels, probability, fold, weights)
+        headline["clinical", "logistic"].values, metrics.auroc(labels, probability, fold, weights)
     )
 
 
-def test_headline_gives_what_score_gives(example):
-    y, risk, folds, _, table, draws = example
+@pytest.mark.parametrize("kind", ["survival", "classification"])
+def test_headline_gives_what_score_gives(example, kind):
+    y, risk, folds, _, _, _ = example
+    y, risk = (y, risk) if kind == "survival" else (y["event"] * 1, 1 / (1 + np.exp(-risk)))
     predictions = held_out(risk, folds)
-    found = metrics.headline("survival", y, IDS, folds, predictions, None, 50, 1)
-    estimate, drawn = found["clinical"]
-    np.testing.assert_allclose(drawn, draws["clinical", "cox"])
-    overall = table[(table["metric"] == "harrell_c") & table["fold"].isna()]
-    assert estimate == pytest.approx(overall["estimate"].iloc[0])
+    _, expected = scored(y, folds, predictions, horizons=())
+    found = metrics.headline(kind, y, IDS, folds, predictions, None, 50, 1)["clinical"]
+    expected = expected["clinical", "cox"]
+    assert found.estimate == pytest.approx(expected.estimate)
+    assert found.method == expected.method
+    np.testing.assert_allclose(found.values, expected.values)
 
 
 def test_with_entry_times_only_harrell_c_is_given():

@@ -10,7 +10,7 @@ from tabular_trainers.models.growth import Times, grow_forest
 from tabular_trainers.models.importances import permutation_importance, split_importances
 from tabular_trainers.models.spec import ModelSpec, refuse_no_events
 from tabular_trainers.models.trees import HoldsForest, explain
-from tabular_trainers.outcome import finite_vector, survival_arrays
+from tabular_trainers.outcome import finite_vector, refuse_late_entry, survival_arrays
 
 LABEL = "Random survival forest"
 MAX_TIMES = 64  # time bins; C differs by less than between seeds from unbinned times
@@ -266,9 +266,7 @@ def _times(y, ends):
     time, event, entry = survival_arrays(y)
     if entry is None:
         entry = np.full(len(time), -np.inf)
-    elif (entry >= time).any():
-        bad = int((entry >= time).sum())
-        raise DataError(f"y: {bad} of {len(y)} patients enter at or after their time.")
+    refuse_late_entry(time, entry)
     distinct = np.unique(time[event])
     return Times(
         event=event,

@@ -7,7 +7,7 @@ import numpy as np
 from tabular_trainers.errors import DataError
 from tabular_trainers.kernels import compile_kernel
 from tabular_trainers.models.partial_likelihood import LocalLikelihood
-from tabular_trainers.outcome import finite_vector, strata_codes, survival_arrays
+from tabular_trainers.outcome import finite_vector, refuse_late_entry, strata_codes, survival_arrays
 
 TIES = ("breslow", "efron")
 
@@ -104,9 +104,7 @@ class RiskSets:
         last = np.searchsorted(keys, key, side="right")
         first = start
         if entry is not None:
-            if (entry[present] >= time[present]).any():
-                bad = int((entry[present] >= time[present]).sum())
-                raise DataError(f"y: {bad} of {n} patients enter at or after their time.")
+            refuse_late_entry(time, entry, present)
             entered = np.searchsorted(known, entry, side="right")  # the known times up to entry
             first = np.searchsorted(keys, codes * len(known) + entered)
         at_risk = np.flatnonzero(present & (first < last))
