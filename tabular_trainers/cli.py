@@ -90,7 +90,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Blocks joined by +, separated by commas: clinical,clinical+pathology. Default: "
+            help="Blocks joined by +, separated by commas: clinical,clinical+pathology. "
+            "late:clinical+pathology fits one model a block and combines their risks. Default: "
             "clinical; each other block alone; clinical with each; all.",
         ),
     ] = None,

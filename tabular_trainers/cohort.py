@@ -13,6 +13,7 @@ from tabular_trainers.cohort_parts import (
     outcome_array,
 )
 from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing, unknown_name
+from tabular_trainers.feature_sets import LATE, blocks_of, is_late
 
 __all__ = ["AnalysisSet", "Block", "Cohort", "Endpoint", "Truth", "load_cohort"]
 
@@ -116,13 +117,14 @@ class Cohort:
         Parameters
         ----------
         names : iterable of str, optional
-            Feature sets such as ``"clinical+pathology"``. ``"clinical"`` is put first where the
-            cohort has that block. Default: clinical; each other block alone; clinical + each; all.
+            Feature sets such as ``"clinical+pathology"``, or ``"late:clinical+pathology"`` for late
+            fusion. ``"clinical"`` is put first where the cohort has that block. Default: clinical;
+            each other block alone; clinical + each; all.
 
         Raises
         ------
         DataError
-            When a block is unknown or named twice.
+            When a block is unknown or named twice, or late fusion has fewer than two.
         """
         others = [name for name in self.blocks if name != CLINICAL]
         clinical = [CLINICAL] if CLINICAL in self.blocks else []
@@ -133,11 +135,22 @@ class Cohort:
             made.append(clinical + others)
         else:
             names = [names] if isinstance(names, str) else list(names)
-            made = [clinical] + [self._blocks_of(name) for name in names]
+            return tuple(dict.fromkeys([*clinical, *map(self._normalised, names)]))
         return tuple(dict.fromkeys("+".join(blocks) for blocks in made if blocks))
 
+    def _normalised(self, feature_set):
+        blocks = self._blocks_of(feature_set)
+        if not is_late(feature_set):
+            return "+".join(blocks)
+        if len(blocks) < 2:
+            raise DataError(
+                f"feature set {feature_set!r}: late fusion needs two blocks or more, joined by +; "
+                f"the cohort's blocks: {listing(self.blocks)}."
+            )
+        return LATE + "+".join(blocks)
+
     def _blocks_of(self, feature_set):
-        blocks = [name.strip() for name in str(feature_set).split("+")]
+        blocks = blocks_of(feature_set)
         for name in blocks:
             if name not in self.blocks:
                 raise DataError(unknown_name("block", name, list(self.blocks)))
@@ -167,7 +180,8 @@ class Cohort:
         names = self.feature_sets(feature_sets)
         if not names:
             raise DataError("the cohort has no block; add one as [blocks.NAME] to its toml.")
-        used = self._blocks_of("+".join(dict.fromkeys("+".join(names).split("+"))))
+        used = self._blocks_of("+".join({block for name in names for block in blocks_of(name)}))
+        early = [name for name in names if not is_late(name)] or names
         kept, steps = self._kept(endpoint, used)
         columns, features, categorical, notes = {}, [], [], []
         for name in used:
@@ -205,10 +219,10 @@ class Cohort:
             y=outcome_array(endpoint, kept),
             site=None if self.site is None else self.site.loc[kept].to_numpy(object),
             feature_sets={
-                name: sum((columns[b] for b in name.split("+")), ()) + indicators for name in names
+                name: sum((columns[b] for b in blocks_of(name)), ()) + indicators for name in names
             },
             baseline=CLINICAL if CLINICAL in names else None,
-            full="+".join(used),
+            full=max(reversed(early), key=lambda name: len(blocks_of(name))),
             flow=flow_table(steps),
             dropped=X.loc[dropped] if len(dropped) else None,
             notes=tuple(notes),
@@ -220,7 +234,7 @@ class Cohort:
         Parameters
         ----------
         feature_set : str
-            Block names joined by ``+``.
+            Block names joined by ``+``; after ``late:`` for late fusion.
 
         Returns
         -------

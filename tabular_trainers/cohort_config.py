@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tabular_trainers.errors import Problems, SchemaError, listing, nearest, the_folder
+from tabular_trainers.feature_sets import LATE, file_name
 
 FILL_IN = "FILL_IN"  # what `init` leaves where it cannot decide
 Label = bool | int | float | str
@@ -121,6 +122,9 @@ class CohortOptions(_Options):
             )
         if "missing_blocks" in value:
             raise ValueError("the name 'missing_blocks' is taken by the missing-block indicators")
+        late = [name for name in value if name.startswith(file_name(LATE))]
+        if late:
+            raise ValueError(f"the name {late[0]!r} is taken by the folders of late fusion")
         return value
 
 

@@ -128,7 +128,7 @@ class AnalysisSet:
     baseline : str or None
         ``"clinical"`` where that is one of the feature sets.
     full : str
-        Feature set of all blocks used.
+        Feature set with the most blocks, of equals the last. Late fusion is asked for beside it.
     flow : pandas.DataFrame
         Flow of patients (contract ``flow``).
     dropped : pandas.DataFrame or None

@@ -12,6 +12,7 @@ from tabular_trainers.evaluation_plan import (
     fold_numbers,
     make_plan,
 )
+from tabular_trainers.feature_sets import is_late
 from tabular_trainers.parallel import Task, map_tasks
 
 
@@ -84,7 +85,8 @@ def evaluate(
     endpoint : str, optional
         May be left out when the cohort has one.
     feature_sets : sequence of str, optional
-        Blocks joined by ``+``. Default: clinical; each other block alone; clinical + each; all.
+        Blocks joined by ``+``, side by side in one model; after ``late:`` one model a block, their
+        risks combined. Default: clinical; each other block alone; clinical + each; all.
     models : sequence of str, optional
         Names in ``MODELS[kind of the endpoint]``; default: all but the reference models
         (``sksurv_rsf``, ``sksurv_coxnet``).
@@ -202,10 +204,11 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
 
 def fit_fold(plan, feature_set, model, repeat, fold):
     """Tune and fit one model on the training part of a fold and predict the patients held out."""
-    from tabular_trainers.models import MODELS, predict_risk, predict_survival
+    from tabular_trainers.models import find_model, predict_risk, predict_survival
     from tabular_trainers.tuning import tune
 
-    analysis, spec = plan.analysis, MODELS[plan.task][model]
+    analysis, late = plan.analysis, is_late(feature_set)
+    spec = find_model(model, plan.task, late)
     train, test = plan.positions(repeat, fold)
     X = analysis.X[list(analysis.feature_sets[feature_set])]
     tuned = tune(
@@ -219,6 +222,7 @@ def fit_fold(plan, feature_set, model, repeat, fold):
         n_trials=plan.n_trials,
         seed=plan.fold_seed(repeat, fold),
         seconds=plan.tuning_seconds,
+        late=late,
     )
     where = {"repeat": repeat, "fold": fold, "feature_set": feature_set, "model": model}
     risk = predict_risk(tuned.pipeline, spec, X.iloc[test])

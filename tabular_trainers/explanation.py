@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.cohort import MISSING_BLOCKS
+from tabular_trainers.feature_sets import is_late
 from tabular_trainers.parallel import Task, map_tasks
 
 SHOWN_PATIENTS = 500  # a feature set x model, where contributions are exact
@@ -75,10 +77,11 @@ def explain(evaluation, n_jobs=1, store=None, progress=None):
 
 def explain_fold(context, feature_set, model, repeat, fold, parameters):
     """Fit the model of one fold again and explain the patients held out."""
-    from tabular_trainers.models import MODELS, make_model
+    from tabular_trainers.models import find_model, make_model
 
     plan, analysis = context.plan, context.plan.analysis
-    spec, seed = MODELS[plan.task][model], plan.fold_seed(repeat, fold)
+    late, seed = is_late(feature_set), plan.fold_seed(repeat, fold)
+    spec = find_model(model, plan.task, late)
     train, test = plan.positions(repeat, fold)
     shown = analysis.patient_id[test].isin(context.shown[spec.shap_kind])
     if spec.shap_kind == "sampled":
@@ -92,6 +95,7 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
         json.loads(parameters),
         random_state=seed,
         score_only=True,
+        late=late,
     )
     site = None if analysis.site is None else analysis.site[train]
     pipeline.fit(X.iloc[train], analysis.y[train], model__groups=site)
@@ -163,6 +167,8 @@ def contributions_of(pipeline, spec, X, background, seed=0):
         What the features were; missing for text.
     """
     preprocess, estimator = pipeline[0], pipeline[-1]
+    if spec.parts is not None:
+        return _contributions_of_parts(estimator, spec, X, background, seed)
     if spec.coefficients is not None:
         contributions, base = preprocess.linear_terms(X, spec.coefficients(estimator))
         base += spec.intercept(estimator) if spec.intercept is not None else 0.0
@@ -177,6 +183,32 @@ def contributions_of(pipeline, spec, X, background, seed=0):
     for position in np.flatnonzero(component):
         values[names[position]] = Z[:, position]
     return base, contributions, values
+
+
+def _contributions_of_parts(estimator, spec, X, background, seed):
+    """Add up what the models of the blocks explain, each times its weight.
+
+    A patient who lacks a block gets the mean risk from it, which need not be the base of its
+    contributions; the difference goes to the indicator of the missing block.
+    """
+    from tabular_trainers.models.late_fusion import has_block
+
+    base, lacking = estimator.intercept_, estimator.indicator_terms(X)
+    found, values = [], []
+    for part in spec.parts(estimator):
+        own, known = X[part.columns], has_block(background[part.columns])
+        origin, terms, numbers = contributions_of(
+            part.pipeline, part.row, own, background.loc[known, part.columns], seed
+        )
+        origin, has = part.weight * (origin - part.mean), has_block(own)
+        base += origin
+        found.append(part.weight * terms.mul(has, axis=0))
+        values.append(numbers)
+        name = f"{MISSING_BLOCKS}.{part.block}"
+        if name in lacking or not has.all():
+            lacking[name] = lacking.get(name, 0.0) - np.where(has, 0.0, origin)
+    contributions = pd.concat([*found, lacking], axis=1)
+    return base, contributions, pd.concat([*values, _numbers(X, lacking.columns)], axis=1)
 
 
 def _numbers(X, names):

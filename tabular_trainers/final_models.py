@@ -8,8 +8,9 @@ import pandas as pd
 
 import tabular_trainers
 from tabular_trainers.errors import SchemaError
+from tabular_trainers.feature_sets import is_late
 from tabular_trainers.parallel import Task, map_tasks
-from tabular_trainers.saved_models import load_saved, read_run
+from tabular_trainers.saved_models import load_saved, model_path, read_run
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def fit_final_models(plan, folder, facts, n_jobs=1, store=None, progress=None):
     ----------
     plan : Plan
     folder : path
-        Gets ``<feature_set>/<model>.skops``.
+        Gets ``<feature_set>/<model>.skops``; ``late-`` stands for ``late:``.
     facts : dict
         Provenance kept inside every file (configuration hash, package version).
     n_jobs, store, progress
@@ -48,11 +49,11 @@ def fit_final_models(plan, folder, facts, n_jobs=1, store=None, progress=None):
 
 
 def _fit(context, feature_set, model):
-    from tabular_trainers.models import MODELS
+    from tabular_trainers.models import find_model
     from tabular_trainers.models.storage import save_model
     from tabular_trainers.tuning import tune
 
-    plan, analysis = context.plan, context.plan.analysis
+    plan, analysis, late = context.plan, context.plan.analysis, is_late(feature_set)
     X = analysis.X[list(analysis.feature_sets[feature_set])]
     tuned = tune(
         model,
@@ -65,6 +66,7 @@ def _fit(context, feature_set, model):
         n_trials=plan.n_trials,
         seed=plan.seed,
         seconds=plan.tuning_seconds,
+        late=late,
     )
     metadata = {
         **context.facts,
@@ -73,14 +75,14 @@ def _fit(context, feature_set, model):
         "unit": analysis.endpoint.unit,
         "feature_set": feature_set,
         "model": model,
-        "risk_scale": MODELS[plan.task][model].risk_scale,
+        "risk_scale": find_model(model, plan.task, late).risk_scale,
         "horizons": list(plan.horizons),
         "columns": {
             name: "categorical" if name in analysis.categorical else "numeric" for name in X.columns
         },
         "parameters": tuned.parameters,
     }
-    save_model(tuned.pipeline, context.folder / feature_set / f"{model}.skops", metadata)
+    save_model(tuned.pipeline, model_path(context.folder, feature_set, model), metadata)
     trials = tuned.trials.assign(feature_set=feature_set, model=model, repeat=pd.NA, fold=pd.NA)
     return {"trials": trials.astype({"repeat": "Int64", "fold": "Int64"})}
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from tabular_trainers.feature_sets import file_name
+
 
 @dataclass(frozen=True)
 class Task:
@@ -115,8 +117,8 @@ def _tell(progress, key):
 
 def write_result(store, key, result):
     """Store the tables of one task; the folder appears under its name only when it is whole."""
-    folder = Path(store) / key
-    partial = folder.with_name(f"{key}.partial-{os.getpid()}")
+    folder = Path(store) / file_name(key)
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, frame in result.items():
@@ -128,7 +130,7 @@ def write_result(store, key, result):
 
 def read_result(store, key):
     """Read the tables of one task, or None when it has not been stored."""
-    folder = Path(store) / key
+    folder = Path(store) / file_name(key)
     if not (folder / "tables.json").exists():
         return None
     names = json.loads((folder / "tables.json").read_text(encoding="utf-8"))

@@ -70,7 +70,7 @@ def contributions(tables, run, feature_set=None, model=None):
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", color=RULE, lw=0.5, ls=(0, (1, 2)))
     ax.set_axisbelow(True)
-    scale = (run.get("contribution_scales") or {}).get(model, "risk")
+    scale = words.scale_words(run, feature_set, model)
     label = f"Contribution to the risk ({scale}); to the right: higher risk"
     ax.set_xlabel("\n".join(wrapped(label, WIDTH - left - 0.3)))
     if rest and shown:
@@ -123,7 +123,7 @@ def block_contributions(tables, run, feature_set=None, model=None):
         bars.text(size, position, f" {words.magnitude(size)}", va="center", size=8.5)
     bars.set_yticks(y)
     bars.set_yticklabels([short(block, left - 0.15) for block in sizes])
-    scale = (run.get("contribution_scales") or {}).get(model, "risk")
+    scale = words.scale_words(run, feature_set, model)
     bars.set_title("a  Mean absolute contribution")
     bars.set_xlabel("\n".join(wrapped(f"Mean |contribution| ({scale})", room * 0.4)))
     _beeswarm(points, [by_block[block] for block in sizes], len(rows) > POINTS_AS_PATHS, plain=True)

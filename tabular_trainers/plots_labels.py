@@ -3,6 +3,7 @@
 import math
 
 from tabular_trainers.errors import count
+from tabular_trainers.feature_sets import blocks_of, is_late
 
 NO_VALUE = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -168,14 +169,14 @@ def horizon_words(value, unit):
 
 
 def feature_set_words(name):
-    """Write a feature set with spaces around each plus sign.
+    """Write a feature set with spaces around each plus sign, and late fusion in words.
 
     Examples
     --------
-    >>> feature_set_words("clinical+pathology")
-    'clinical + pathology'
+    >>> feature_set_words("clinical+pathology"), feature_set_words("late:clinical+pathology")
+    ('clinical + pathology', 'clinical + pathology (late fusion)')
     """
-    return " + ".join(str(name).split("+"))
+    return " + ".join(blocks_of(name)) + (" (late fusion)" if is_late(name) else "")
 
 
 def model_words(run, model):
@@ -188,6 +189,13 @@ def model_words(run, model):
 def pair_words(run, feature_set, model):
     """Write a feature set and a model together."""
     return f"{feature_set_words(feature_set)}, {model_words(run, model)}"
+
+
+def scale_words(run, feature_set, model):
+    """Name the scale of contributions: that of the model, or the one that late fusion has."""
+    if is_late(feature_set):
+        return run["late_fusion"]["contribution_scale"]
+    return (run.get("contribution_scales") or {}).get(model, "risk")
 
 
 def metric_words(metric):

@@ -42,6 +42,7 @@ REFERENCES = {
     "Inf Process Syst 2017;30:4765-4774.",
     "sobol": "Owen AB. Scrambling Sobol' and Niederreiter-Xing points. J Complexity "
     "1998;14:466-489.",
+    "stacking": "Wolpert DH. Stacked generalization. Neural Netw 1992;5:241-259.",
     "smd": "Austin PC. Balance diagnostics for comparing the distribution of baseline covariates "
     "between treatment groups in propensity-score matched samples. Stat Med 2009;28:3083-3107.",
     "tripod": "Collins GS, Moons KGM, Dhiman P, et al. TRIPOD+AI statement. BMJ 2024;385:e078378.",
@@ -160,12 +161,36 @@ def _models(run, cite):
             f"Tuning stopped after {run['tuning_seconds']:g} seconds a model, so a slower machine "
             "may choose other hyper-parameters. "
         )
+    text += _late_fusion(run, cite)
     if len(run["models"]) > 1:
         text += (
             f"'{words.SELECTED.capitalize()}' is, in each fold, the model with the best value on "
             "the inner folds of the training part; the test part had no say."
         )
     return text
+
+
+def _late_fusion(run, cite):
+    late = run.get("late_fusion")
+    if not late:
+        return ""
+    combiner, scale = "logistic regression with an intercept for each inner fold", "log odds"
+    if words.is_survival(run):
+        combiner, scale = "Cox regression stratified by inner fold", "risks"
+    lacking = ""
+    if run.get("missing_blocks") == "impute":
+        lacking = (
+            " A patient without a block had 0, the mean, for its risk, and the indicators of "
+            "missing blocks entered this regression."
+        )
+    return (
+        "Late fusion: each block had a model of its own, tuned on the training part. Models of "
+        f"{late['inner_folds']} inner folds, sites kept whole where known, gave the {scale} of the "
+        "patients held out from them, standardised by the mean and the standard deviation that "
+        f"each model gave its own training part; a {combiner} weighed them {cite('stacking')}, "
+        "each coefficient with a standard normal prior. The models of the blocks were then fitted "
+        f"on the whole training part and standardised in the same way.{lacking} "
+    )
 
 
 def _measures(run, cite):

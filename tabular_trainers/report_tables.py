@@ -221,6 +221,8 @@ def block_table(tables, run):
     told = "; ".join(
         f"{words.model_words(run, m)}: {scales[m]}" for m in run["models"] if m in scales
     )
+    if run.get("late_fusion"):
+        told += f"; late fusion: {run['late_fusion']['contribution_scale']}"
     table.notes.append(
         f"Share of the row in brackets. Compare within a row only: scales differ ({told})."
     )

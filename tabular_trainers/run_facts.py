@@ -3,6 +3,7 @@
 import importlib.metadata
 
 import tabular_trainers
+from tabular_trainers.feature_sets import blocks_of, is_late
 
 LIBRARIES = (
     "numpy", "pandas", "pyarrow", "scikit-learn", "scikit-survival", "xgboost", "xgboost-cpu",
@@ -67,6 +68,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "self_tuning": {
             name: rows[name].self_tuning for name in plan.models if rows[name].self_tuning
         },
+        "late_fusion": _late_fusion(plan),
         "shap_kinds": {name: rows[name].shap_kind for name in plan.models},
         "baseline": analysis.baseline,
         "full": analysis.full,
@@ -94,7 +96,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
                 "pool": block.pool,
             }
             for name, block in cohort.blocks.items()
-            if any(name in feature_set.split("+") for feature_set in analysis.feature_sets)
+            if any(name in blocks_of(feature_set) for feature_set in analysis.feature_sets)
         },
         "versions": software(),
     }
@@ -107,6 +109,19 @@ def _tuning_components(rows, models):
 
     facts = DataFacts(n=100, p=10, n_events=50, reduced=True)
     return [name for name in models if "components" in rows[name].space(Asked(), facts)]
+
+
+def _late_fusion(plan):
+    """Say how late fusion was done, or None where no feature set asked for it."""
+    from tabular_trainers.models import find_model
+
+    if not any(is_late(name) for name in plan.analysis.feature_sets):
+        return None
+    row = find_model(plan.models[0], plan.task, late=True)
+    return {
+        "contribution_scale": row.shap_scale or row.risk_scale,
+        "inner_folds": row.build().n_splits,
+    }
 
 
 def _default_components(block, rows, models):

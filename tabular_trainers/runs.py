@@ -48,7 +48,8 @@ def run(
     endpoint : str, optional
         May be left out when the cohort has one.
     feature_sets : sequence of str, optional
-        Blocks joined by ``+``. Default: clinical; each other block alone; clinical + each; all.
+        Blocks joined by ``+``, side by side in one model; after ``late:`` one model a block, their
+        risks combined. Default: clinical; each other block alone; clinical + each; all.
     models : sequence of str, optional
         Names in ``MODELS[kind of the endpoint]``; default: all but the reference models
         (``sksurv_rsf``, ``sksurv_coxnet``).

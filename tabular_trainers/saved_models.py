@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tabular_trainers.errors import SchemaError, count, listing
+from tabular_trainers.feature_sets import blocks_of, file_name, is_late
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,11 @@ class SavedModel:
 
     @property
     def spec(self):
-        """Its row in MODELS."""
-        from tabular_trainers.models import MODELS
+        """Its row in MODELS, or that of its late fusion."""
+        from tabular_trainers.models import find_model
 
-        return MODELS[self.metadata["kind"]][self.metadata["model"]]
+        late = is_late(self.metadata["feature_set"])
+        return find_model(self.metadata["model"], self.metadata["kind"], late)
 
     def risk(self, X):
         """Give the risk of patients, higher is worse, of shape (n_patients,)."""
@@ -62,7 +64,7 @@ class SavedModel:
             The cohort lacks a block or a column, or a column is of another type; all are named.
         """
         feature_set = self.metadata["feature_set"]
-        absent = [name for name in feature_set.split("+") if name not in cohort.blocks]
+        absent = [name for name in blocks_of(feature_set) if name not in cohort.blocks]
         if absent:
             raise SchemaError(
                 f"the cohort has no block {listing(absent)}, which model {self.metadata['model']} "
@@ -89,7 +91,12 @@ def load_saved(folder, feature_set, model):
     """Read a saved model from the ``models`` folder of a run."""
     from tabular_trainers.models.storage import load_model
 
-    return SavedModel(*load_model(Path(folder) / feature_set / f"{model}.skops"))
+    return SavedModel(*load_model(model_path(folder, feature_set, model)))
+
+
+def model_path(folder, feature_set, model):
+    """Say where a model is saved in the ``models`` folder of a run."""
+    return Path(folder) / file_name(feature_set) / f"{model}.skops"
 
 
 def _same_columns(X, metadata):

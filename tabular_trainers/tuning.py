@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from tabular_trainers.folds import inner_folds
 from tabular_trainers.metrics import harrell_c
 from tabular_trainers.models import DataFacts, find_model, make_model, split_parameters
+from tabular_trainers.models.late_fusion import block_columns, has_block
 from tabular_trainers.preprocess import reduces_by_default
 from tabular_trainers.trial_list import Asked, list_trials
 
@@ -52,6 +53,7 @@ def tune(
     seed=0,
     seconds=None,
     n_jobs=1,
+    late=False,
 ):
     """Try sets of hyper-parameters on inner folds, and fit the best on all patients.
 
@@ -82,11 +84,18 @@ def tune(
         Stop trying after this long. The result then depends on the machine.
     n_jobs : int
         Threads of one fit.
+    late : bool
+        Late fusion: each block is tuned on its own columns, by the patients who have it, and the
+        parameters are ``{block: hyper-parameters}``. One trial is given: the fusion has no choice.
 
     Returns
     -------
     Tuned
     """
+    if late:
+        return _tune_late(
+            name, task, X, y, site, categorical, reduce, n_trials, seed, seconds, n_jobs
+        )
     spec = find_model(name, task)
     common = {"categorical": categorical, "reduce": reduce, "random_state": seed, "n_jobs": n_jobs}
     facts = _facts(spec, task, X, y, categorical, reduce)
@@ -123,6 +132,31 @@ def tune(
     tried, values = _search(trials, score, seconds)
     best = int(np.argmax(values))
     return Tuned(tried[best], values[best], _table(tried, values, best), fitted(tried[best]))
+
+
+def _tune_late(name, task, X, y, site, categorical, reduce, n_trials, seed, seconds, n_jobs):
+    columns, parameters = block_columns(X), {}
+    for block, own in columns.items():
+        has = has_block(X[own])
+        tuned = tune(
+            name,
+            task,
+            X.loc[has, own],
+            y[has],
+            site=None if site is None else site[has],
+            categorical=categorical,
+            reduce=reduce,
+            n_trials=n_trials,
+            seed=seed,
+            seconds=None if seconds is None else seconds / len(columns),
+            n_jobs=n_jobs,
+        )
+        parameters[block] = tuned.parameters
+    pipeline = make_model(
+        name, task, categorical, reduce, parameters, random_state=seed, n_jobs=n_jobs, late=True
+    ).fit(X, y, model__groups=site)
+    value = pipeline[-1].inner_value_
+    return Tuned(parameters, value, _table([parameters], [value], 0), pipeline)
 
 
 def _facts(spec, task, X, y, categorical, reduce):

@@ -4,12 +4,14 @@ A new model is its own module with a `ModelSpec`, and one row below.
 """
 
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from tabular_trainers.errors import DataError, unknown_name
 from tabular_trainers.models.boosting import XGB_CLASSIFICATION, XGB_SURVIVAL
 from tabular_trainers.models.classification_forest import RANDOM_FOREST
 from tabular_trainers.models.cox import COX, CoxRegression
 from tabular_trainers.models.forest import RSF, RandomSurvivalForest
+from tabular_trainers.models.late_fusion import late_row
 from tabular_trainers.models.linear import LOGISTIC
 from tabular_trainers.models.reference_cox import SKSURV_COXNET
 from tabular_trainers.models.reference_forest import SKSURV_RSF
@@ -48,8 +50,8 @@ MODELS = {
 }
 
 
-def find_model(name, task):
-    """Look up a row of `MODELS`.
+def find_model(name, task, late=False):
+    """Look up a row of `MODELS`, or the row of its late fusion.
 
     Raises
     ------
@@ -60,7 +62,8 @@ def find_model(name, task):
         raise DataError(unknown_name("kind of endpoint", task, MODELS))
     if name not in MODELS[task]:
         raise DataError(unknown_name(f"{task} model", name, MODELS[task]))
-    return MODELS[task][name]
+    row = MODELS[task][name]
+    return late_row(name, task, row) if late else row
 
 
 def make_model(
@@ -72,6 +75,7 @@ def make_model(
     random_state=0,
     n_jobs=1,
     score_only=False,
+    late=False,
 ):
     """Build an unfitted Pipeline of preprocessing and model.
 
@@ -87,11 +91,15 @@ def make_model(
     parameters : dict or None
         Hyper-parameters; None means the defaults. ``components`` is the number of principal
         components of blocks that are reduced by default, the others are the model's.
+        With ``late``: ``{block: hyper-parameters}``.
     random_state : int
     n_jobs : int
         Threads of one fit.
     score_only : bool
         Skip what only survival curves need.
+    late : bool
+        One such model a block, and a regression on their risks (late fusion), instead of one model
+        on all columns.
 
     Returns
     -------
@@ -103,7 +111,12 @@ def make_model(
     >>> make_model("cox", "survival").named_steps["model"]
     CoxRegression()
     """
-    spec = find_model(name, task)
+    spec = find_model(name, task, late)
+    if late:
+        fusion = spec.build(
+            parameters, categorical, reduce, n_jobs=n_jobs, random_state=random_state
+        )
+        return Pipeline([("preprocess", FunctionTransformer()), ("model", fusion)])
     components, own = split_parameters(parameters)
     preprocess = Preprocessor(
         categorical=tuple(categorical),

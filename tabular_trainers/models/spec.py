@@ -99,6 +99,9 @@ class ModelSpec:
         Name of the explained quantity when it is not the risk itself.
     explained : callable or None
         ``explained(fitted, X)`` gives that quantity, (n,), a monotone function of the risk.
+    parts : callable or None
+        ``parts(fitted)`` gives the models whose explained quantities are added up, for a model made
+        of several; see ``LateFusion``.
     prepare : callable or None
         ``prepare(X, n_jobs)`` gives what ``fit`` accepts in place of the matrix: made once for an
         inner fold and shared by its trials.
@@ -124,6 +127,7 @@ class ModelSpec:
     intercept: Callable | None = None
     shap_scale: str | None = None
     explained: Callable | None = None
+    parts: Callable | None = None
     prepare: Callable | None = None
     default: bool = True
     self_tuning: str | None = None

@@ -15,10 +15,12 @@ METADATA = "tabular_trainers.json"
 def trusted_types():
     """Names of our own classes that a saved model may hold, besides what skops itself trusts."""
     from tabular_trainers.models import MODELS
+    from tabular_trainers.models.late_fusion import LateFusion
     from tabular_trainers.preprocess import Preprocessor
 
     built = [type(spec.build()) for rows in MODELS.values() for spec in rows.values()]
-    return sorted({f"{kind.__module__}.{kind.__qualname__}" for kind in [Preprocessor, *built]})
+    ours = [LateFusion, Preprocessor, *built]
+    return sorted({f"{kind.__module__}.{kind.__qualname__}" for kind in ours})
 
 
 def save_model(pipeline, path, metadata=None):
