@@ -221,6 +221,37 @@ def test_with_impute_everybody_stays_and_says_what_is_missing(load):
     assert analysis.dropped is None
 
 
+def test_late_fusion_has_the_columns_of_early_fusion_and_is_never_the_full_set(load):
+    cohort = load()
+    assert cohort.feature_sets(["late:genomics + clinical"]) == (
+        "clinical",
+        "late:clinical+genomics",
+    )
+    analysis = cohort.analysis_set(feature_sets=["clinical+genomics", "late:genomics+clinical"])
+    early, late = "clinical+genomics", "late:clinical+genomics"
+    assert analysis.feature_sets[late] == analysis.feature_sets[early]
+    assert (analysis.baseline, analysis.full) == ("clinical", early)
+    assert cohort.analysis_set(feature_sets=["late:clinical+genomics"]).full == "clinical"
+    assert not any("late" in name for name in cohort.feature_sets())
+    for wrong in ("late:genomics", "late:"):
+        with pytest.raises(DataError) as caught:
+            cohort.feature_sets([wrong])
+    with pytest.raises(DataError) as caught:
+        cohort.feature_sets(["late:genomics"])
+    assert str(caught.value) == (
+        "feature set 'late:genomics': late fusion needs two blocks or more, joined by +; the "
+        "cohort's blocks: clinical, genomics."
+    )
+    with pytest.raises(DataError, match="unknown block 'genomic'.* Did you mean 'genomics'"):
+        cohort.feature_sets(["late:clinical+genomic"])
+
+
+def test_the_full_feature_set_is_one_of_those_asked_for(load):
+    three = load(TOML + '[blocks.cnv]\ntable = "genes.csv"\ncolumns = ["*_cnv"]\n')
+    asked = ["clinical+genomics", "clinical+cnv", "cnv"]
+    assert three.analysis_set(feature_sets=asked).full == "clinical+cnv"
+
+
 def test_feature_sets(load):
     three = load(TOML + '[blocks.cnv]\ntable = "genes.csv"\ncolumns = ["*_cnv"]\n')
     assert three.feature_sets() == (

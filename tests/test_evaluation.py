@@ -1,14 +1,16 @@
 """Evaluation: nested by construction, the same from any number of processes, honest about folds."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tabular_trainers.comparison import compare
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import DataError
-from tabular_trainers.evaluation import evaluate, evaluate_plan
+from tabular_trainers.evaluation import evaluate, evaluate_plan, fit_fold
 from tabular_trainers.evaluation_plan import fold_numbers, make_plan
 
 SETTINGS = {"models": ("cox", "rsf"), "folds": 3, "n_trials": 2}
@@ -168,6 +170,41 @@ def test_late_entry_is_fitted_and_measured_where_it_is_defined():
     overall = found.metrics[found.metrics["fold"].isna()].set_index("metric")["estimate"]
     assert overall["harrell_c"].notna().all()
     assert overall["uno_c"].isna().all()
+
+
+def test_nothing_of_held_out_patients_reaches_a_late_fusion(cohort):
+    """Swap features and outcomes of one test part: what is learned of the rest must not move."""
+    late = "late:clinical+genomics"
+    plan = make_plan(cohort, feature_sets=[late], models=["cox"], folds=3, n_trials=2)
+    assert plan.primary is None
+    first = fit_fold(plan, late, "cox", 0, 0)
+    train, test = plan.positions(0, 0)
+    X, y = plan.analysis.X.copy(), plan.analysis.y.copy()
+    X.iloc[test], y[test] = X.iloc[test[::-1]].to_numpy(), y[test][::-1]
+    swapped = dataclasses.replace(plan, analysis=dataclasses.replace(plan.analysis, X=X, y=y))
+    again = fit_fold(swapped, late, "cox", 0, 0)
+    pd.testing.assert_frame_equal(first["trials"], again["trials"])
+    assert set(json.loads(first["trials"]["parameters"].item())) == {"clinical", "genomics"}
+    np.testing.assert_array_equal(again["predictions"]["risk"], first["predictions"]["risk"][::-1])
+    y[train] = y[train][::-1]
+    other = fit_fold(swapped, late, "cox", 0, 0)  # a swap in the training part does reach it
+    assert not np.array_equal(other["predictions"]["risk"], again["predictions"]["risk"])
+
+
+def test_late_fusion_stands_beside_the_others(cohort):
+    """It is compared, but never what others are compared with, and models are chosen within it."""
+    sets = ["clinical+genomics", "late:genomics+clinical"]
+    found = evaluate(cohort, feature_sets=sets, **SETTINGS, **RESAMPLES)
+    late = "late:clinical+genomics"
+    assert list(found.plan.analysis.feature_sets) == ["clinical", "clinical+genomics", late]
+    assert found.primary["feature_set"] == "clinical+genomics"
+    counts = found.predictions[found.predictions["feature_set"] == late].groupby("model").size()
+    assert counts.to_dict() == {"cox": 150, "rsf": 150, "selected": 150}
+    curves = found.survival[found.survival["feature_set"] == late]
+    assert curves["survival"].between(0, 1).all()
+    rows = compare(found)
+    assert (rows["feature_set"] == late).sum() >= 3
+    assert (rows["baseline_feature_set"] != late).all()
 
 
 def test_classification_runs_the_same_way():

@@ -1,5 +1,7 @@
 """Contributions: they add up to the prediction, for every model, on held-out patients."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,8 @@ from tabular_trainers import explanation
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.evaluation import evaluate
 from tabular_trainers.explanation import explain
-from tabular_trainers.models import MODELS
+from tabular_trainers.feature_sets import is_late
+from tabular_trainers.models import MODELS, find_model
 
 KEYS = ["patient_id", "feature_set", "model"]
 
@@ -18,7 +21,11 @@ def explained(request):
         120, features={"clinical": 3, "genomics": 6}, kind=request.param, n_sites=9, seed=2
     )
     evaluation = evaluate(
-        cohort, feature_sets=["clinical+genomics"], folds=2, n_trials=2, n_resamples=10
+        cohort,
+        feature_sets=["clinical+genomics", "late:clinical+genomics"],
+        folds=2,
+        n_trials=2,
+        n_resamples=10,
     )
     return evaluation, *explain(evaluation)
 
@@ -26,13 +33,14 @@ def explained(request):
 def test_base_and_contributions_add_up_to_the_held_out_prediction(explained):
     """Fitting again with the chosen hyper-parameters gives the evaluated model, bit for bit."""
     evaluation, shap, blocks = explained
-    specs = MODELS[evaluation.plan.task]
+    task = evaluation.plan.task
     risk = evaluation.predictions.set_index(KEYS)["risk"]
     for table in (shap, blocks):
         total = table.groupby(KEYS)["contribution"].sum() + table.groupby(KEYS)["base"].first()
-        for model in evaluation.plan.models:
-            spec = specs[model]
-            ours = total[total.index.get_level_values("model") == model]
+        pairs = itertools.product(evaluation.plan.analysis.feature_sets, evaluation.plan.models)
+        for feature_set, model in pairs:
+            spec = find_model(model, task, is_late(feature_set))
+            ours = total.xs((feature_set, model), level=KEYS[1:], drop_level=False)
             if spec.shap_scale == "log odds":
                 ours = 1 / (1 + np.exp(-ours))
             truth = risk.reindex(ours.index)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.evaluation_plan import make_plan
 from tabular_trainers.final_models import fit_final_models, model_facts, predict
-from tabular_trainers.models import MODELS, predict_risk, predict_survival
+from tabular_trainers.models import MODELS, find_model, predict_risk, predict_survival
 from tabular_trainers.models.storage import load_model
 from tabular_trainers.schema import validate
 from tabular_trainers.tables import read_written
@@ -26,7 +27,8 @@ def cohort():
 def run_folder(cohort, tmp_path_factory):
     """Hold what `predict` reads of a run."""
     folder = tmp_path_factory.mktemp("run")
-    plan = make_plan(cohort, models=["cox", "xgb"], folds=3, n_trials=2)
+    sets = ["clinical", "genomics", "clinical+genomics", "late:clinical+genomics"]
+    plan = make_plan(cohort, feature_sets=sets, models=["cox", "xgb"], folds=3, n_trials=2)
     trials = fit_final_models(plan, folder / "models", model_facts("hash"))
     validate(trials, "trials", "trials")
     assert trials["fold"].isna().all()
@@ -39,7 +41,7 @@ def test_every_feature_set_and_model_is_saved_with_its_input_schema(run_folder):
     paths = {str(p.relative_to(run_folder / "models")) for p in run_folder.rglob("*.skops")}
     assert paths == {
         f"{feature_set}/{model}.skops"
-        for feature_set in ("clinical", "genomics", "clinical+genomics")
+        for feature_set in ("clinical", "genomics", "clinical+genomics", "late-clinical+genomics")
         for model in ("cox", "xgb")
     }
     _, metadata = load_model(run_folder / "models" / "clinical" / "cox.skops")
@@ -68,6 +70,24 @@ def test_scores_are_those_of_the_primary_model(cohort, run_folder, tmp_path, suf
     curves = predict_survival(pipeline, spec, X, np.array(horizons[:1]))
     np.testing.assert_allclose(one["survival"].loc[X.index], curves[:, 0], rtol=1e-12)
     assert len(scores) == len(X) * len(horizons)
+
+
+def test_scores_of_late_fusion_are_those_of_its_model(cohort, run_folder, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(run_folder, other)
+    late = {"feature_set": "late:clinical+genomics", "model": "xgb"}
+    (other / "run.json").write_text(json.dumps({"primary_model": late}))
+    scores = pd.read_csv(predict(other, cohort, out=tmp_path / "scores.csv"))
+    assert set(scores["feature_set"]) == {"late:clinical+genomics"}
+    pipeline, metadata = load_model(other / "models" / "late-clinical+genomics" / "xgb.skops")
+    assert set(metadata["parameters"]) == {"clinical", "genomics"}
+    assert metadata["risk_scale"] == "log hazard relative to mean risks of the blocks"
+    X = cohort.analysis_set("os").X[list(metadata["columns"])]
+    row = find_model("xgb", "survival", late=True)
+    one = scores[scores["time"] == metadata["horizons"][0]].set_index("patient_id").loc[X.index]
+    np.testing.assert_allclose(one["risk"], predict_risk(pipeline, row, X), rtol=1e-12)
+    curves = predict_survival(pipeline, row, X, np.array(metadata["horizons"][:1]))
+    np.testing.assert_allclose(one["survival"], curves[:, 0], rtol=1e-12)
 
 
 def test_columns_that_differ_are_all_named(cohort, run_folder, tmp_path):

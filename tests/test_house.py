@@ -42,7 +42,7 @@ LAYERS = (
     ("column_summary", "tables"),
     ("schema",),
     ("outcome", "kernels", "parallel", "sample_size"),
-    ("errors",),
+    ("errors", "feature_sets"),
 )
 EMBED_MAY_IMPORT = {"errors", "schema", "tables", "parallel"}
 HEAVY = {

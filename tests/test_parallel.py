@@ -31,6 +31,14 @@ def test_stored_results_are_used_again(tmp_path):
     assert [r["numbers"]["number"].item() for r in results] == [0, -1, 4, 6]
 
 
+def test_a_key_becomes_a_name_that_every_file_system_takes(tmp_path):
+    tasks = [Task("fold-late:a+b-cox-0-0", (3,))]
+    for _ in range(2):
+        results = map_tasks(double, tasks, {"factor": 2}, 1, tmp_path)
+    assert results[0]["numbers"]["number"].item() == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["fold-late-a+b-cox-0-0"]
+
+
 def test_a_half_written_result_is_not_used(tmp_path):
     (tmp_path / "task-0.partial-1").mkdir()
     (tmp_path / "task-1").mkdir()
