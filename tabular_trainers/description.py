@@ -1,4 +1,6 @@
-"""Describe the patients: characteristics and follow-up; groups of risk are in `risk_groups`."""
+"""Describe the patients: characteristics, follow-up, number; groups are in `risk_groups`."""
+
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,9 +15,18 @@ __all__ = [
     "kaplan_meier_curves",
     "log_rank",
     "risk_thirds",
+    "sample_size",
     "table_one",
 ]
 
+# Words of endpoints: letters and digits beside them would make them part of another word.
+_ANY_DEATH = re.compile(
+    r"(?<![a-z0-9])(?:os|overall|death|dead|died|deceased|vital|mortality)(?![a-z0-9])"
+)
+_OTHER_EVENT = re.compile(
+    r"(?<![a-z0-9])(?:[a-z]*fs|[a-z]fi|dss|css|ttp|ttr|bcr|specific|related|disease|cancer|tumou?r"
+    r"|cause|progress\w*|recur\w*|relaps\w*|metasta\w*)(?![a-z0-9])"
+)
 MAX_COLUMNS = 40  # a block of embeddings is not described column by column
 
 
@@ -40,6 +51,82 @@ def follow_up(y):
     """
     found = time_of_quantile(kaplan_meier(y, reverse=True))
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
+
+
+def sample_size(analysis, model, horizons):
+    """Count what a model may estimate from each feature set, and the patients that would need.
+
+    Candidate parameters are the columns that the model is fitted on, all patients taken together: a
+    categorical column with k levels counts k - 1, a block that is reduced counts its components.
+
+    Parameters
+    ----------
+    analysis : AnalysisSet
+    model : str
+        Its row in MODELS says how wide a block may be before it is reduced.
+    horizons : sequence of float
+
+    Returns
+    -------
+    list of dict
+        A feature set each: n_columns after encoding and before any reduction, n_parameters,
+        events_per_parameter (classification: of the rarer class), and what
+        `sample_size.minimum_sample_size` gives for n_parameters.
+    """
+    from tabular_trainers.models import make_model
+    from tabular_trainers.sample_size import minimum_sample_size
+
+    y, kind = analysis.y, analysis.endpoint.kind
+    event = y["event"] if kind == "survival" else np.asarray(y, dtype=bool)
+    follow_up = None
+    if kind == "survival":
+        entry = y["entry"] if "entry" in y.dtype.names else 0.0
+        follow_up = float((y["time"] - entry).mean())
+    n_events = int(event.sum() if kind == "survival" else min(event.sum(), (~event).sum()))
+    rows = []
+    for name, columns in analysis.feature_sets.items():
+        pipeline = make_model(model, kind, categorical=analysis.categorical, reduce=analysis.reduce)
+        preprocess = pipeline.named_steps["preprocess"].fit(analysis.X[list(columns)])
+        n_categorical = sum(c not in preprocess.dropped_ for c in preprocess.levels_)
+        n_parameters = max(len(preprocess.output_names_) - n_categorical, 1)
+        needed = minimum_sample_size(kind, n_parameters, float(event.mean()), horizons, follow_up)
+        rows.append(
+            {
+                "feature_set": name,
+                "n_columns": max(len(preprocess.expanded_) - n_categorical, 1),
+                "n_parameters": n_parameters,
+                "events_per_parameter": n_events / n_parameters,
+                **needed,
+            }
+        )
+    return rows
+
+
+def deaths_are_censored(endpoint):
+    """Whether a survival endpoint is, by its words, another than death from any cause.
+
+    Read from the endpoint's name, then from where its event comes from. Nothing is computed from
+    the answer; the report says what follows for the reader.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Endpoint
+    >>> described = "event: status is 'deceased'; time: days, days"
+    >>> deaths_are_censored(Endpoint(name="os", kind="survival", description=described))
+    False
+    >>> described = "event: recurrence is 'yes'; time: days_to_recurrence, days"
+    >>> deaths_are_censored(Endpoint(name="rfs", kind="survival", description=described))
+    True
+    """
+    if endpoint.kind != "survival":
+        return False
+    event = endpoint.description.partition("time:")[0].removeprefix("event:")
+    for text in (endpoint.name, event):
+        if set(_OTHER_EVENT.findall(text.lower())):
+            return True
+        if set(_ANY_DEATH.findall(text.lower())):
+            return False
+    return True
 
 
 def table_one(analysis, blocks=None):

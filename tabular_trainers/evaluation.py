@@ -24,7 +24,7 @@ class Evaluation:
     ----------
     plan : Plan
         Patients, models, folds, horizons and seeds.
-    predictions, survival, metrics, calibration, kaplan_meier, trials : DataFrame
+    predictions, survival, metrics, calibration, decision_curve, kaplan_meier, trials : DataFrame
         Tables as in ``data_schemas``; ``survival`` is None for classification.
     headline : dict
         (feature_set, model) -> the headline measure: Influences of Harrell's C, or Draws of the
@@ -37,6 +37,7 @@ class Evaluation:
     survival: pd.DataFrame | None
     metrics: pd.DataFrame
     calibration: pd.DataFrame
+    decision_curve: pd.DataFrame
     kaplan_meier: pd.DataFrame
     trials: pd.DataFrame
     headline: dict
@@ -173,18 +174,14 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
     from tabular_trainers import description, metrics
 
     analysis = plan.analysis
-    scored, headline = metrics.score(
-        analysis.endpoint.kind,
-        analysis.y,
-        analysis.patient_id,
-        plan.folds,
-        predictions,
-        survival,
-        site=analysis.site,
-        horizons=plan.horizons,
-        n_resamples=n_resamples,
-        seed=plan.seed,
-    )
+    given = (plan.task, analysis.y, analysis.patient_id, plan.folds, predictions, survival)
+    options = {
+        "site": analysis.site,
+        "horizons": plan.horizons,
+        "n_resamples": n_resamples,
+        "seed": plan.seed,
+    }
+    scored, headline = metrics.score(*given, **options)
     return Evaluation(
         plan=plan,
         predictions=predictions,
@@ -193,6 +190,7 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
         calibration=description.calibration(
             plan.task, analysis.y, analysis.patient_id, predictions, survival, plan.horizons
         ),
+        decision_curve=metrics.decision_curve(*given, **options),
         kaplan_meier=description.kaplan_meier_curves(
             plan.task, analysis.y, analysis.patient_id, plan.folds, predictions
         ),

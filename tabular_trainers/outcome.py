@@ -4,6 +4,8 @@ import numpy as np
 
 from tabular_trainers.errors import DataError, count
 
+MIN_EVENTS = 50  # a calibration curve drawn through fewer events is mostly noise
+
 
 def survival_arrays(y):
     """Split a structured survival outcome into plain arrays.
@@ -77,6 +79,18 @@ def label_array(y):
     if not np.isin(y, (0, 1)).all():
         raise DataError("y: expected classification labels 0 and 1 only.")
     return y.astype(bool)
+
+
+def carries_curve(y, horizon=None):
+    """Whether enough patients had the event by a horizon to draw a calibration curve: 50.
+
+    Classification: of the rarer class.
+    """
+    if np.asarray(y).dtype.names is None:
+        positive = label_array(y)
+        return min(positive.sum(), (~positive).sum()) >= MIN_EVENTS
+    time, event, _ = survival_arrays(y)
+    return (event & (time <= horizon)).sum() >= MIN_EVENTS
 
 
 def finite_vector(values, n, name):

@@ -12,6 +12,7 @@ paper: units on the axes, patients and events in the title, nothing told by colo
 from tabular_trainers.plots_calibration import calibration, calibration_grid
 from tabular_trainers.plots_contributions import block_contributions, contributions
 from tabular_trainers.plots_curves import follow_up, risk_thirds, risk_thirds_grid
+from tabular_trainers.plots_decision import decision_curve
 from tabular_trainers.plots_flow import patient_flow
 from tabular_trainers.plots_forest import differences, discrimination
 
@@ -20,6 +21,7 @@ __all__ = [
     "calibration",
     "calibration_grid",
     "contributions",
+    "decision_curve",
     "differences",
     "discrimination",
     "follow_up",

@@ -1,4 +1,4 @@
-"""Calibration: predicted against observed risk in fifths of the predicted risk."""
+"""Calibration: predicted against observed risk in groups of the predicted risk."""
 
 from tabular_trainers import plots_labels as words
 from tabular_trainers.plots_forest import overall
@@ -16,8 +16,15 @@ from tabular_trainers.plots_style import (
 )
 
 
-def calibration_pairs(tables, run):
-    """Name what the figure shows: the primary model, and the baseline with the same model.
+def shown_pairs(table, run):
+    """Name what a figure shows: the primary model, and the baseline with the same model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns feature_set and model; what it lacks is left out.
+    run : dict
+        Content of run.json.
 
     Returns
     -------
@@ -28,14 +35,13 @@ def calibration_pairs(tables, run):
     pairs = [(primary.get("feature_set"), primary.get("model"), "primary model")]
     if run.get("baseline") and run["baseline"] != primary.get("feature_set"):
         pairs.append((run["baseline"], primary.get("model"), "baseline"))
-    table = tables["calibration"]
     present = set(zip(table["feature_set"], table["model"], strict=True))
     return [pair for pair in pairs if pair[:2] in present]
 
 
 @styled
 def calibration(tables, run, pairs=None):
-    """Draw predicted against observed risk in fifths, at each horizon.
+    """Draw predicted against observed risk in fifths or thirds of it, at each horizon.
 
     Parameters
     ----------
@@ -51,8 +57,8 @@ def calibration(tables, run, pairs=None):
     Drawing
         A matplotlib Figure.
     """
-    title = "Calibration in fifths of the predicted risk"
-    pairs = calibration_pairs(tables, run) if pairs is None else pairs
+    title = "Calibration in groups of the predicted risk"
+    pairs = shown_pairs(tables["calibration"], run) if pairs is None else pairs
     if not pairs:
         return empty_drawing(
             "calibration", title, run, "This run has no calibration of the primary model."
@@ -187,9 +193,17 @@ def _summary(tables, feature_set, model, horizon):
     rows = overall(tables["metrics"], feature_set=feature_set, model=model)
     rows = rows[rows["horizon"].isna() if horizon is None else rows["horizon"] == horizon]
     lines = []
-    for metric, name in (("observed_expected", "O/E"), ("calibration_slope", "slope")):
+    for metric, name in (
+        ("observed_expected", "O/E"),
+        ("calibration_slope", "slope"),
+        ("integrated_calibration_index", "ICI"),
+    ):
         own = rows[rows["metric"] == metric]
         if len(own):
             row = own.iloc[0]
-            lines.append(f"{name} {words.interval(row['estimate'], row['lower'], row['upper'], 2)}")
+            value = words.interval(
+                row["estimate"], row["lower"], row["upper"], words.DECIMALS.get(metric, 3)
+            )
+            if value != words.NO_VALUE:
+                lines.append(f"{name} {value}")
     return "\n".join(lines)

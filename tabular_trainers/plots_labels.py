@@ -20,6 +20,7 @@ METRICS = {
     "observed_expected": "Observed/expected",
     "calibration_slope": "Calibration slope",
     "calibration_in_the_large": "Calibration in the large",
+    "integrated_calibration_index": "Integrated calibration index",
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "log_loss": "Log loss",

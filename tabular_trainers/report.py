@@ -16,10 +16,12 @@ OPTIONAL = (
     "comparisons",
     "kaplan_meier",
     "calibration",
+    "decision_curve",
     "shap",
     "shap_blocks",
     "probes",
     "trials",
+    "tripod_ai",
 )
 TABLE_OF = {"calibration": "calibration", "risk_thirds": "kaplan_meier"}
 FINAL_PART = ("metrics", "comparisons", "calibration", "kaplan_meier")
@@ -152,6 +154,14 @@ def page(tables, run, figures):
         final_part=report_external.final_part(tables, run),
         characteristics=report_tables.table_one(tables, run),
         blocks=report_tables.block_facts(run),
+        deaths_censored=report_text.DEATHS_CENSORED
+        if run["endpoint"].get("deaths_censored")
+        else None,
+        sample_size=report_tables.sample_size_table(run),
+        sample_size_words=report_text.sample_size(run),
+        net_benefit=report_text.NET_BENEFIT,
+        checklist=report_tables.checklist_table(tables),
+        checklist_words=report_text.checklist(tables),
         folds=report_tables.fold_table(tables, run),
         horizons=report_tables.horizon_table(tables, run),
         metrics=report_measures.metric_tables(tables, run),
@@ -177,6 +187,8 @@ def _draw(tables, run):
         wanted += [plots.risk_thirds, plots.risk_thirds_grid]
     if _has(tables, "calibration"):
         wanted += [plots.calibration, plots.calibration_grid]
+    if _has(tables, "decision_curve"):
+        wanted.append(plots.decision_curve)
     if _has(tables, "shap"):
         wanted.append(plots.contributions)
     if _has(tables, "shap_blocks"):

@@ -10,6 +10,7 @@ SHORT = {
     "observed_expected": "O/E",
     "calibration_slope": "Slope",
     "calibration_in_the_large": "In the large",
+    "integrated_calibration_index": "ICI",
     "integrated_brier": "Integrated Brier",
 }
 CALIBRATION = ("observed_expected", "calibration_in_the_large", "calibration_slope")
@@ -45,7 +46,9 @@ def metric_tables(tables, run):
         "0 is perfect.",
         "calibration-table": "O/E, observed over expected: 1 is right, above 1 more events than "
         "predicted. "
-        "Slope: 1 is right, below 1 predictions are too extreme.",
+        "Slope: 1 is right, below 1 predictions are too extreme. ICI, integrated calibration "
+        "index: mean distance of a smooth calibration curve from the predicted probability; 0 is "
+        "perfect, and chance alone leaves it above 0.",
         "other-metrics": "Further measures.",
     }
     found = []

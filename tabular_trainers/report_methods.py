@@ -21,6 +21,18 @@ REFERENCES = {
     "classification schemes for survival data. Stat Med 1999;18:2529-2545.",
     "calibration": "Van Calster B, McLernon DJ, van Smeden M, Wynants L, Steyerberg EW. "
     "Calibration: the Achilles heel of predictive analytics. BMC Med 2019;17:230.",
+    "ici": "Austin PC, Harrell FE, van Klaveren D. Graphical calibration curves and the integrated "
+    "calibration index (ICI) for survival models. Stat Med 2020;39:2714-2742.",
+    "ici_binary": "Austin PC, Steyerberg EW. The integrated calibration index (ICI) and related "
+    "metrics for quantifying the calibration of logistic regression models. Stat Med "
+    "2019;38:4051-4065.",
+    "decision": "Vickers AJ, Elkin EB. Decision curve analysis: a novel method for evaluating "
+    "prediction models. Med Decis Making 2006;26:565-574.",
+    "decision_survival": "Vickers AJ, Cronin AM, Elkin EB, Gonen M. Extensions to decision curve "
+    "analysis, a novel method for evaluating diagnostic tests, prediction models and molecular "
+    "markers. BMC Med Inform Decis Mak 2008;8:53.",
+    "riley": "Riley RD, Ensor J, Snell KIE, et al. Calculating the sample size required for "
+    "developing a clinical prediction model. BMJ 2020;368:m441.",
     "kaplan_meier": "Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. "
     "J Am Stat Assoc 1958;53:457-481.",
     "follow_up": "Schemper M, Smith TL. A note on quantifying follow-up in studies of failure "
@@ -109,6 +121,11 @@ def _data(tables, run, cite):
         text += (
             "All feature sets were evaluated on the same patients, those with every block of the "
             "run. "
+        )
+    if run.get("sample_size"):
+        text += (
+            "The number of patients was compared with Riley's minimum for the candidate parameters "
+            f"{cite('riley')}. "
         )
     described = tables.get("table_one")
     if described is not None and (described["part"] == "dropped").any():
@@ -202,15 +219,17 @@ def _measures(run, cite):
 
     def slope():  # cited where it is said, so that references are numbered in reading order
         return (
-            "Calibration is described by observed over expected events and by the calibration "
-            f"slope {cite('calibration')}"
+            "Calibration is described by observed over expected events, the calibration slope "
+            f"{cite('calibration')} and, with 50 events or more, the integrated calibration index "
+            f"{cite('ici' if words.is_survival(run) else 'ici_binary')}"
         )
 
     if not words.is_survival(run):
         return (
             f"Discrimination was measured by the AUROC {cite('auroc')} and by the AUPRC, averaged "
             f"over folds with the number of positives as weight {cite('auprc')}; error by the "
-            f"Brier score {cite('brier')} and the log loss, means over patients. {slope()}. {rule}"
+            f"Brier score {cite('brier')} and the log loss, means over patients. {slope()}. Net "
+            f"benefit over thresholds is of all patients together {cite('decision')}. {rule}"
         )
     horizons = ", ".join(words.horizon_words(h, unit) for h in run.get("horizons") or [])
     curves = "curves and log-rank tests of them are" if run.get("log_rank") else "their curves are"
@@ -222,7 +241,10 @@ def _measures(run, cite):
         f"{cite('graf')}. Censoring was weighted by one Kaplan-Meier estimate of censoring over "
         f"all evaluated patients, events before censorings at ties {cite('kaplan_meier')}. "
         f"{slope()} at the horizons, observed risk by Kaplan-Meier in fifths of the predicted "
-        f"risk. Thirds of the risk were formed within test folds; {curves} descriptive. {rule}"
+        "risk (thirds where fewer than 50 patients have the event by the horizon). Net benefit "
+        f"over thresholds {cite('decision')}, of all patients together, counts events among those "
+        f"above a threshold by Kaplan-Meier {cite('decision_survival')}. Thirds of the risk were "
+        f"formed within test folds; {curves} descriptive. {rule}"
     )
 
 

@@ -175,6 +175,55 @@ def horizon_table(tables, run):
     return table
 
 
+def sample_size_table(run):
+    """Return parameters, events per parameter and Riley's minimum of each feature set."""
+    rows = run.get("sample_size") or []
+    if not rows:
+        return None
+    columns = ["Feature set", "Columns", "Parameters", "Events per parameter", "Patients needed"]
+    table = Table("sample-size", "Candidate parameters and Riley's minimum sample size", columns)
+    for row in rows:
+        table.add(
+            words.feature_set_words(row["feature_set"]),
+            f"{row['n_columns']:,}",
+            f"{row['n_parameters']:,}",
+            words.number(row["events_per_parameter"], 1),
+            f"{row['patients']:,}",
+            strong=row["feature_set"] == run.get("full"),
+        )
+    model = words.model_words(run, run["models"][0])
+    table.notes.append(
+        f"Columns: after encoding. Parameters: columns and components that {model} is fitted on, "
+        "all patients together; a category with k levels counts k - 1."
+    )
+    known = "overall risk" if words.is_survival(run) else "share of positives"
+    rarer = "" if words.is_survival(run) else " Events: the rarer class."
+    table.notes.append(
+        "Patients needed: for an expected shrinkage of 0.9, an optimism of 0.05 in Nagelkerke's R2 "
+        f"and the {known} known within 0.05, by a regression without a penalty that reaches 15% of "
+        f"the largest R2 (Riley et al., BMJ 2020;368:m441). Trees need more.{rarer}"
+    )
+    return table
+
+
+def checklist_table(tables):
+    """Return the TRIPOD+AI checklist, a group a section."""
+    rows = tables.get("tripod_ai")
+    if rows is None or rows.empty:
+        return None
+    columns = ["Item", "What to report", "Status", "What the run knows"]
+    table = Table("tripod-ai", "TRIPOD+AI checklist", columns)
+    section = None
+    for row in rows.itertuples():
+        if row.section != section:
+            section = row.section
+            table.group(section)
+        asked = f"{row.topic}: {row.description[0].lower()}{row.description[1:]}"
+        text = "" if words.is_missing(row.text) else row.text
+        table.add(row.item, asked, row.status, text)
+    return table
+
+
 def pairs_of(rows, run):
     """Return {feature set: models} in the order of the run."""
     found = {}

@@ -9,6 +9,56 @@ BANNER = (
 )
 
 
+DEATHS_CENSORED = (
+    "If patients who die without this event count as censored here, the curves and probabilities "
+    "are those of a world in which nobody dies before the event, and are higher than the share of "
+    "patients who will have it. This is said because name and event of the endpoint do not mean "
+    "death from any cause; disregard it where deaths count as events."
+)
+NET_BENEFIT = (
+    "Read the figure at the thresholds at which one would act: the highest line there does most "
+    "good, counted in true positives per patient after each false positive is charged at the odds "
+    "of the threshold (at 20%: a quarter of a true positive); a model below 'treat all' or 'treat "
+    "nobody' is of no use there."
+)
+
+
+def sample_size(run):
+    """Say how the number of patients compares with Riley's minimum; None without the facts."""
+    rows = {row["feature_set"]: row for row in run.get("sample_size") or []}
+    if not rows:
+        return None
+    name = run.get("full") if run.get("full") in rows else next(iter(rows))
+    row = rows[name]
+    enough = run["n_patients"] >= row["patients"]
+    return (
+        f"A regression model of {words.feature_set_words(name)} may estimate "
+        f"{count(row['n_parameters'], 'parameter')}, with "
+        f"{words.number(row['events_per_parameter'], 1)} events for each; Riley's rule asks for "
+        f"{count(row['patients'], 'patient')}, and {run['n_patients']:,} were analysed: "
+        + (
+            "enough by this rule."
+            if enough
+            else "too few by this rule, so its predictions have to be expected to be too extreme "
+            "unless the model is penalised, and to be unstable even then."
+        )
+    )
+
+
+def checklist(tables):
+    """Say how much of the TRIPOD+AI checklist the run could fill."""
+    rows = tables.get("tripod_ai")
+    if rows is None or rows.empty:
+        return None
+    n = rows["status"].value_counts()
+    return (
+        f"Of {len(rows)} points the run filled {n.get('filled', 0)} and partly filled "
+        f"{n.get('partly filled', 0)}; {n.get('for the author', 0)} are left for the author. "
+        "Points are in our words: the guideline itself (Collins et al., BMJ 2024;385:e078378) is "
+        "what a journal asks for."
+    )
+
+
 def question(run):
     """Say what was asked, in one or two sentences."""
     endpoint, primary = run["endpoint"], run.get("primary")
@@ -187,9 +237,13 @@ def captions(tables, run):
         "of exploratory ones adjusted after Holm.",
         "risk_thirds": f"{folds} Bands: 95%.{converted}",
         "risk_thirds_grid": folds,
-        "calibration": "Each point is a fifth of the patients by predicted risk, with 95% "
-        "interval; dashed: perfect calibration. O/E: observed over expected events.",
+        "calibration": "Each point is a fifth of the patients by predicted risk (a third with "
+        "fewer than 50 events by the horizon), with 95% interval; dashed: perfect calibration. "
+        "O/E: observed over expected events; ICI: integrated calibration index.",
         "calibration_grid": "As above, for every feature set and model.",
+        "decision_curve": "Net benefit at the largest horizon, all folds together; bands: 95%. "
+        if words.is_survival(run)
+        else "Net benefit, all folds together; bands: 95%.",
         "contributions": f"{patients}{kind}Each point is one held-out patient. Colour: rank of the "
         "patient's value within the feature; grey crosses: text, missing values and sums of "
         "features. Components (pc01 and so on) are fitted anew in each fold, so their colours do "

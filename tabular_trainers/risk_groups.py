@@ -1,15 +1,15 @@
-"""Group patients by predicted risk: survival of thirds, log-rank test, calibration in fifths."""
+"""Group patients by predicted risk: survival of thirds, log-rank test, calibration in groups."""
 
 import numpy as np
 import pandas as pd
 
 from tabular_trainers.censoring import Z95, kaplan_meier, survival_with_limits
 from tabular_trainers.errors import DataError
-from tabular_trainers.outcome import label_array, strata_codes, survival_arrays
+from tabular_trainers.outcome import carries_curve, label_array, strata_codes, survival_arrays
 from tabular_trainers.schema import empty
 
 THIRDS = ("low", "middle", "high")
-FIFTHS = 5
+FIFTHS, FEW = 5, 3
 
 
 def kaplan_meier_curves(kind, y, patient_id, folds, predictions):
@@ -51,10 +51,11 @@ def kaplan_meier_curves(kind, y, patient_id, folds, predictions):
 
 
 def calibration(kind, y, patient_id, predictions, survival, horizons):
-    """Compare predicted with observed risk in fifths of the predicted risk.
+    """Compare predicted with observed risk in fifths of the predicted risk, or in thirds.
 
-    Probabilities of different folds are comparable, so fifths are those of all patients together,
-    at each horizon. Equal predictions stay in one group; there can be fewer than five.
+    Thirds are used where fewer than 50 patients have the event by the horizon (classification: are
+    in the rarer class). Probabilities of different folds are comparable, so groups are those of all
+    patients together, at each horizon. Equal predictions stay in one group; there can be fewer.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def calibration(kind, y, patient_id, predictions, survival, horizons):
         for key, part in _first_repeat(predictions):
             at = patients.get_indexer(part["patient_id"])
             risk = part["risk"].to_numpy()
-            for group, inside in _fifths(risk):
+            for group, inside in _groups(risk, carries_curve(positive[at])):
                 observed = _wilson(int(positive[at[inside]].sum()), int(inside.sum()))
                 rows.append((*key, None, group, int(inside.sum()), risk[inside].mean(), *observed))
     elif survival is not None:
@@ -94,7 +95,7 @@ def calibration(kind, y, patient_id, predictions, survival, horizons):
                 here = part[part["time"] == horizon]
                 at = patients.get_indexer(here["patient_id"])
                 risk = 1.0 - here["survival"].to_numpy()
-                for group, inside in _fifths(risk):
+                for group, inside in _groups(risk, carries_curve(y[at], horizon)):
                     alive, lower, upper = survival_with_limits(y[at[inside]], horizon)
                     observed = (1.0 - alive, 1.0 - upper, 1.0 - lower)
                     mean = risk[inside].mean()
@@ -196,9 +197,10 @@ def _quantile_group(values, n_groups):
     return np.searchsorted(edges, values, side="left")
 
 
-def _fifths(risk):
-    group = _quantile_group(risk, FIFTHS)
-    return [(g, group == g) for g in range(FIFTHS) if (group == g).any()]
+def _groups(risk, many_events):
+    n_groups = FIFTHS if many_events else FEW
+    group = _quantile_group(risk, n_groups)
+    return [(g, group == g) for g in range(n_groups) if (group == g).any()]
 
 
 def _wilson(positives, n):

@@ -15,6 +15,7 @@ from tabular_trainers.evaluation import evaluate_plan
 from tabular_trainers.evaluation_plan import DEFAULT_TRIALS, fold_numbers, make_plan
 from tabular_trainers.explanation import explain
 from tabular_trainers.external import measure_saved
+from tabular_trainers.reporting_guideline import checklist
 from tabular_trainers.run_facts import collect_facts
 from tabular_trainers.saved_models import load_saved
 from tabular_trainers.tables import write_tables
@@ -127,6 +128,7 @@ def run(
         probed = probes.probe(evaluation, **kept)
         tables = _tables(evaluation, shap, shap_blocks, final_trials, probed)
         facts = collect_facts(cohort, evaluation, tables, config_hash)
+        tables["tripod_ai"] = checklist(tables, facts)
         metadata = {"config_hash": config_hash, "seed": str(seed)}
         if plan.final_part is not None:
             found = _measure_final_part(plan, partial / "models", n_resamples)
@@ -195,6 +197,7 @@ def _tables(evaluation, shap, shap_blocks, final_trials, probed):
         "comparisons": compare(evaluation),
         "kaplan_meier": evaluation.kaplan_meier,
         "calibration": evaluation.calibration,
+        "decision_curve": evaluation.decision_curve,
         "trials": pd.concat([evaluation.trials, final_trials], ignore_index=True),
         "shap": shap,
         "shap_blocks": shap_blocks,

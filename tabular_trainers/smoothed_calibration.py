@@ -14,7 +14,6 @@ from tabular_trainers.outcome import (
 )
 from tabular_trainers.prediction_error import survival_matrix
 
-MIN_EVENTS = 50  # a curve drawn through fewer events is mostly noise
 KNOTS = (0.1, 0.5, 0.9)  # Harrell 2015, table 2.3
 
 

@@ -10,6 +10,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.reporting_guideline import checklist
+
 HORIZONS = (365.25, 1095.75, 1826.25)
 LABELS = {
     "cox": "Cox, elastic net",
@@ -76,6 +78,7 @@ def example_tables(
         "probes": _probes(draw, feature_sets, site, survival),
         "trials": _trials(models, feature_sets),
     }
+    tables["decision_curve"] = _decision_curve(draw, pairs, survival)
     if survival:
         tables["kaplan_meier"] = _kaplan_meier(pairs, time, event, risk, draw)
     if shap:
@@ -93,7 +96,9 @@ def example_tables(
             "lower": row.lower,
             "upper": row.upper,
         }
-    return tables, json.loads(json.dumps(run))
+    run = json.loads(json.dumps(run))
+    tables["tripod_ai"] = checklist(tables, run)
+    return tables, run
 
 
 def write_example(folder, **kwargs):
@@ -177,12 +182,19 @@ def _metrics(draw, pairs, kind, n, event, n_folds, n_repeats, intervals):
     if kind == "survival":
         names = [("harrell_c", None), ("uno_c", None), ("integrated_brier", None)]
         timed = ("auc", "brier", "observed_expected", "calibration_slope")
+        timed += ("integrated_calibration_index",)
         names += list(itertools.product(timed, HORIZONS))
     else:
         timed = ("auroc", "auprc", "brier", "log_loss", "observed_expected", "calibration_slope")
+        timed += ("integrated_calibration_index",)
         names = [(name, None) for name in timed]
     middle = {"brier": 0.16, "integrated_brier": 0.15, "log_loss": 0.5}
     middle |= {"observed_expected": 1.0, "calibration_slope": 0.95}
+<<<<<<< HEAD
+=======
+    middle["integrated_calibration_index"] = 0.09
+    method = "bootstrap (500 resamples of patients within folds)"
+>>>>>>> 1b7ddd6 (Decision curve, sample size, censored deaths and the TRIPOD+AI checklist in every run and report)
     rows = []
     for (feature_set, model), (name, horizon) in itertools.product(pairs, names):
         estimate = middle.get(name, 0.62 + 0.03 * feature_set.count("+")) + draw.normal(0, 0.02)
@@ -274,6 +286,21 @@ def _calibration(draw, pairs, survival, n):
                 rows.append(row)
     names = ["feature_set", "model", "horizon", "group", "n", "predicted", "observed"]
     return pd.DataFrame(rows, columns=[*names, "lower", "upper"]).astype({"horizon": float})
+
+
+def _decision_curve(draw, pairs, survival):
+    rows = []
+    for feature_set, model in pairs:
+        for horizon in HORIZONS if survival else (None,):
+            for percent in range(2, 80, 2):
+                threshold = percent / 100
+                treat_all = 0.4 - 0.6 * threshold / (1 - threshold)
+                benefit = max(0.4 * (1 - threshold) ** 2, treat_all) + draw.normal(0, 0.003)
+                limits = (benefit - 0.03, benefit + 0.03)
+                rows.append((feature_set, model, horizon, threshold, benefit, *limits, treat_all))
+    names = ["feature_set", "model", "horizon", "threshold", "net_benefit", "lower", "upper"]
+    table = pd.DataFrame(rows, columns=[*names, "treat_all"]).astype({"horizon": float})
+    return table.assign(method="bootstrap (500 resamples of patients within folds)")
 
 
 def _probes(draw, feature_sets, site, survival):
@@ -379,6 +406,7 @@ def _run_facts(kind, n, n_events, feature_sets, models, baseline, full, site):
             "description": "event: survival_status is 'deceased'; time: days_to_last, days"
             if survival
             else "positive: hpv_association_p16 is 1",
+            "deaths_censored": False,
         },
         "n_patients": n,
         "n_events": n_events,
@@ -414,6 +442,20 @@ def _run_facts(kind, n, n_events, feature_sets, models, baseline, full, site):
         "n_trials": 8,
         "tuning_seconds": None,
         "n_resamples": 500,
+        "sample_size": [
+            {
+                "feature_set": name,
+                "n_columns": 3 * (1 + name.count("+")) + 40 * name.count("blood"),
+                "n_parameters": 3 * (1 + name.count("+")),
+                "events_per_parameter": n_events / (3 * (1 + name.count("+"))),
+                "r2": 0.1,
+                "shrinkage": 300 * (1 + name.count("+")),
+                "optimism": 120,
+                "overall_risk": 340,
+                "patients": max(300 * (1 + name.count("+")), 340),
+            }
+            for name in feature_sets
+        ],
         "missing_blocks": "drop",
         "notes": ["blood.csv: 12 patients had several rows; the first was kept."],
         "follow_up": follow_up if survival else None,

@@ -19,7 +19,7 @@ import tabular_trainers
 LAYERS = (
     ("cli*",),
     ("runs", "notebook_run", "validation"),
-    ("run_facts", "run_folder", "final_models", "external"),
+    ("run_facts", "run_folder", "final_models", "external", "reporting_guideline"),
     ("report*",),
     ("plots*",),
     ("probes",),

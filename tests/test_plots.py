@@ -12,7 +12,14 @@ from tests import example_run
 
 SURVIVAL_ONLY = {"follow_up", "risk_thirds", "risk_thirds_grid"}
 TIME = {"follow_up", "risk_thirds", "risk_thirds_grid"}
-PROBABILITY = {"calibration", "calibration_grid", "follow_up", "risk_thirds", "risk_thirds_grid"}
+PROBABILITY = {
+    "calibration",
+    "calibration_grid",
+    "decision_curve",
+    "follow_up",
+    "risk_thirds",
+    "risk_thirds_grid",
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def overhang(figure):
 
 def test_the_namespace_is_public():
     assert tabular_trainers.plots is plots
-    assert len(plots.__all__) == len(set(plots.__all__)) == 10
+    assert len(plots.__all__) == len(set(plots.__all__)) == 11
 
 
 @pytest.mark.parametrize("name", plots.__all__)

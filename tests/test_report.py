@@ -25,10 +25,12 @@ SECTIONS = [
     "Paired differences",
     "Thirds of the risk",
     "Calibration",
+    "Net benefit",
     "Contributions to the risk",
     "Probes: leaks and hospital effects",
     "Methods, ready for a paper",
     "Notes and versions",
+    "Reporting guideline: TRIPOD+AI",
 ]
 FIGURES = {
     "patient_flow",
@@ -39,6 +41,7 @@ FIGURES = {
     "risk_thirds_grid",
     "calibration",
     "calibration_grid",
+    "decision_curve",
     "contributions",
     "block_contributions",
 }
