@@ -37,6 +37,11 @@ def metric_tables(tables, run):
             ("integrated_brier", "brier", "log_loss"),
         ),
         ("calibration-table", "Calibration", CALIBRATION),
+        (
+            "calibration-index",
+            "Integrated calibration index (ICI)",
+            ("integrated_calibration_index",),
+        ),
     )
     named = {metric for _, _, metrics in groups for metric in metrics}
     others = tuple(m for m in dict.fromkeys(rows["metric"]) if m not in named)
@@ -46,9 +51,9 @@ def metric_tables(tables, run):
         "0 is perfect.",
         "calibration-table": "O/E, observed over expected: 1 is right, above 1 more events than "
         "predicted. "
-        "Slope: 1 is right, below 1 predictions are too extreme. ICI, integrated calibration "
-        "index: mean distance of a smooth calibration curve from the predicted probability; 0 is "
-        "perfect, and chance alone leaves it above 0.",
+        "Slope: 1 is right, below 1 predictions are too extreme.",
+        "calibration-index": "Mean distance of a smooth calibration curve from the predicted "
+        "probability. 0 is perfect, and chance alone leaves it above 0.",
         "other-metrics": "Further measures.",
     }
     found = []

@@ -482,3 +482,39 @@ def test_report_opens_in_a_browser(folder, tmp_path):
     assert (np.abs(rest - [0, 114, 178]).max(axis=2) < 12).sum() > 300  # blue of the figures
     dark_rows = (rest.max(axis=2) < 110).any(axis=1)
     assert dark_rows.mean() > 0.3  # text all the way down
+
+
+def test_deaths_of_another_endpoint_are_said_to_be_censored():
+    def of_recurrence(run):
+        run["endpoint"]["deaths_censored"] = True
+
+    assert report_text.DEATHS_CENSORED in text_of(undrawn(of_recurrence))
+    assert report_text.DEATHS_CENSORED not in text_of(undrawn())
+
+
+def test_sample_size_is_compared_with_rileys_minimum():
+    page = undrawn()
+    text = text_of(page)
+    assert "Riley's rule asks for 600 patients, and 60 were analysed: too few by this rule" in text
+    cells = [
+        [c.get_text() for c in r.find_all(["th", "td"])] for r in page.select("#sample-size tr")
+    ]
+    assert cells[0][-1] == "Patients needed"
+    assert cells[1][:3] == ["clinical", "3", "3"]
+    assert [row[-1] for row in cells[1:]] == ["340", "340", "600"]
+
+    def enough(run):
+        run["n_patients"] = 600
+
+    assert "and 600 were analysed: enough by this rule" in text_of(undrawn(enough))
+
+
+def test_checklist_is_at_the_end_and_says_what_is_left(page):
+    heading = page.find("h2", id="checklist-section")
+    assert heading.find_next("h2") is None
+    assert heading.find_next("details").table["id"] == "tripod-ai"
+    assert len(page.select("#tripod-ai tbody tr:not(.group)")) == 52
+    assert re.search(
+        r"Of 52 points the run filled \d+ and partly filled \d+; \d+ are left for the author",
+        heading.find_parent("section").get_text(),
+    )

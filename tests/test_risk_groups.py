@@ -75,18 +75,20 @@ def test_classification_has_no_curves():
     assert len(validate(curves, "kaplan_meier")) == 0
 
 
-def test_calibration_in_fifths_of_predicted_risk():
+def test_calibration_in_fifths_of_predicted_risk_and_in_thirds_under_50_events():
     y, risk, _, predictions, survival = tables()
     horizons = (365.0, 1000.0)
     table = description.calibration("survival", y, IDS, predictions, survival, horizons)
     validate(table, "calibration")
-    assert len(table) == 10
-    assert (table["n"] == N // 5).all()
+    by_horizon = {at: int((y["event"] & (y["time"] <= at)).sum()) for at in horizons}
+    assert by_horizon[365.0] < 50 <= by_horizon[1000.0]
+    assert table.loc[table["horizon"] == 365, "n"].tolist() == [N // 3] * 3
+    assert table.loc[table["horizon"] == 1000, "n"].tolist() == [N // 5] * 5
     assert table.groupby("horizon")["predicted"].is_monotonic_increasing.all()
-    highest = np.argsort(risk)[-24:]
+    highest = np.argsort(risk)[-40:]
     curve = kaplan_meier(y[highest])
     last = curve[curve["time"] <= 365].iloc[-1]
-    row = table[(table["horizon"] == 365) & (table["group"] == 4)].iloc[0]
+    row = table[(table["horizon"] == 365) & (table["group"] == 2)].iloc[0]
     expected = [1 - last["survival"], 1 - last["upper"], 1 - last["lower"]]
     assert row[["observed", "lower", "upper"]].tolist() == pytest.approx(expected)
     predicted = 1 - np.exp(-365 / 1500 * np.exp(risk[highest]))
@@ -107,7 +109,8 @@ def test_calibration_of_classification_has_wilson_intervals():
     predictions["risk"] = 1 / (1 + np.exp(-predictions["risk"]))
     table = description.calibration("classification", labels, IDS, predictions, None, ())
     validate(table, "calibration")
-    lowest = np.argsort(risk)[:24]
+    assert min(labels.sum(), (1 - labels).sum()) < 50  # so thirds
+    lowest = np.argsort(risk)[:40]
     assert table.loc[0, "observed"] == pytest.approx(labels[lowest].mean())
     assert table["horizon"].isna().all()
     # Wilson for 10 of 20: (0.5 + z^2/40 +/- z sqrt(0.25/20 + z^2/1600)) / (1 + z^2/20), z = 1.96
