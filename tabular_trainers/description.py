@@ -1,5 +1,6 @@
 """Describe the patients: characteristics, follow-up, number; groups are in `risk_groups`."""
 
+import json
 import re
 
 import numpy as np
@@ -53,11 +54,12 @@ def follow_up(y):
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
-def sample_size(analysis, model, horizons):
+def sample_size(analysis, model, horizons, trials):
     """Count what a model may estimate from each feature set, and the patients that would need.
 
     Candidate parameters are the columns that the model is fitted on, all patients taken together: a
-    categorical column with k levels counts k - 1, a block that is reduced counts its components.
+    categorical column with k levels counts k - 1, a block that is reduced counts its components,
+    the most that were tried.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def sample_size(analysis, model, horizons):
     model : str
         Its row in MODELS says how wide a block may be before it is reduced.
     horizons : sequence of float
+    trials : DataFrame
+        Schema ``trials``.
 
     Returns
     -------
@@ -85,7 +89,13 @@ def sample_size(analysis, model, horizons):
     n_events = int(event.sum() if kind == "survival" else min(event.sum(), (~event).sum()))
     rows = []
     for name, columns in analysis.feature_sets.items():
-        pipeline = make_model(model, kind, categorical=analysis.categorical, reduce=analysis.reduce)
+        pipeline = make_model(
+            model,
+            kind,
+            categorical=analysis.categorical,
+            reduce=analysis.reduce,
+            parameters=_most_components(trials, name, model),
+        )
         preprocess = pipeline.named_steps["preprocess"].fit(analysis.X[list(columns)])
         n_categorical = sum(c not in preprocess.dropped_ for c in preprocess.levels_)
         n_parameters = max(len(preprocess.output_names_) - n_categorical, 1)
@@ -100,6 +110,14 @@ def sample_size(analysis, model, horizons):
             }
         )
     return rows
+
+
+def _most_components(trials, feature_set, model):
+    """Return the largest number of components tried, as hyper-parameters; None where none was."""
+    own = trials[(trials["feature_set"] == feature_set) & (trials["model"] == model)]
+    tried = [json.loads(text).get("components") for text in own["parameters"]]
+    tried = [number for number in tried if number is not None]
+    return {"components": max(tried)} if tried else None
 
 
 def deaths_are_censored(endpoint):

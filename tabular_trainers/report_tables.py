@@ -194,7 +194,8 @@ def sample_size_table(run):
     model = words.model_words(run, run["models"][0])
     table.notes.append(
         f"Columns: after encoding. Parameters: columns and components that {model} is fitted on, "
-        "all patients together; a category with k levels counts k - 1."
+        "all patients together (the most components that were tried); a category with k levels "
+        "counts k - 1."
     )
     known = "overall risk" if words.is_survival(run) else "share of positives"
     rarer = "" if words.is_survival(run) else " Events: the rarer class."

@@ -19,7 +19,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
     cohort : Cohort
     evaluation : Evaluation
     tables : dict of DataFrame
-        Of the run; ``comparisons`` is read.
+        Of the run; ``comparisons`` and ``trials`` are read.
     config_hash : str
 
     Returns
@@ -83,7 +83,9 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "n_trials": plan.n_trials,
         "tuning_seconds": plan.tuning_seconds,
         "n_resamples": evaluation.n_resamples,
-        "sample_size": description.sample_size(analysis, plan.models[0], plan.horizons),
+        "sample_size": description.sample_size(
+            analysis, plan.models[0], plan.horizons, tables["trials"]
+        ),
         "missing_blocks": cohort.missing_blocks,
         "notes": _notes(cohort, plan),
         "follow_up": description.follow_up(analysis.y) if survival else None,

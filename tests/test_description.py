@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from tabular_trainers import description
+from tabular_trainers.sample_size import minimum_sample_size
 from tabular_trainers.schema import validate
 from tests.survival_golden import GOLDEN, golden_outcome, outcome
 
@@ -18,6 +19,40 @@ def test_follow_up_agrees_with_r_survfit_of_moved_censorings():
 def test_follow_up_that_never_comes_to_one_half():
     found = description.follow_up(outcome([1, 2, 3, 4], [1, 1, 1, 1]))
     assert found == {"median": None, "lower": None, "upper": None}
+
+
+def test_candidate_parameters_counted_by_hand():
+    draw = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "clinical.age": draw.normal(size=40),
+            "clinical.stage": np.array(["I", "II", "III", "IV"])[np.arange(40) % 4],
+            "clinical.same": 1.0,
+            **{f"pathology.e{i:03d}": draw.normal(size=40) for i in range(120)},
+        }
+    )
+    sets = {"clinical": X.columns[:3], "clinical+pathology": X.columns}
+    patients = SimpleNamespace(
+        X=X,
+        y=outcome(np.arange(40) + 1.0, np.arange(40) % 4 == 0),
+        categorical=("clinical.stage",),
+        reduce=None,
+        feature_sets=sets,
+        endpoint=SimpleNamespace(kind="survival"),
+    )
+    names = ["feature_set", "model", "parameters"]
+    trials = [("clinical", "cox", "{}"), ("clinical+pathology", "rsf", '{"components": 9}')]
+    tried = [("clinical+pathology", "cox", f'{{"components": {k}}}') for k in (4, 6, 5)]
+    rows = description.sample_size(
+        patients, "cox", (20.0,), pd.DataFrame(trials + tried, columns=names)
+    )
+    # age, and three of the four stages; the constant column is left out
+    assert [row["n_parameters"] for row in rows] == [4, 4 + 6]
+    assert [row["n_columns"] for row in rows] == [4, 4 + 120]
+    assert [row["events_per_parameter"] for row in rows] == [10 / 4, 10 / 10]
+    # mean follow-up 20.5; 10 events of 40: largest R2 1 - exp(2 (0.25 ln 0.25 - 0.25)) = 0.6967
+    assert rows[0]["r2"] == pytest.approx(0.15 * (1 - np.exp(0.5 * (np.log(0.25) - 1))))
+    assert rows[1] == rows[1] | minimum_sample_size("survival", 10, 0.25, (20.0,), 20.5)
 
 
 def analysis(dropped=True):

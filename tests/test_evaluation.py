@@ -82,7 +82,15 @@ def test_selected_is_the_model_with_the_best_value_inside_the_training_part(eval
 
 def test_number_of_processes_changes_nothing(cohort, evaluation):
     again = evaluate(cohort, **SETTINGS, **RESAMPLES, n_jobs=2)
-    for name in ("predictions", "survival", "metrics", "calibration", "kaplan_meier", "trials"):
+    for name in (
+        "predictions",
+        "survival",
+        "metrics",
+        "calibration",
+        "decision_curve",
+        "kaplan_meier",
+        "trials",
+    ):
         pd.testing.assert_frame_equal(getattr(evaluation, name), getattr(again, name))
 
 
