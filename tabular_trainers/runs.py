@@ -128,7 +128,6 @@ def run(
         probed = probes.probe(evaluation, **kept)
         tables = _tables(evaluation, shap, shap_blocks, final_trials, probed)
         facts = collect_facts(cohort, evaluation, tables, config_hash)
-        tables["tripod_ai"] = checklist(tables, facts)
         metadata = {"config_hash": config_hash, "seed": str(seed)}
         if plan.final_part is not None:
             found = _measure_final_part(plan, partial / "models", n_resamples)
@@ -136,6 +135,7 @@ def run(
                 "share": plan.final_part.share, "note": plan.final_part.note, **found.facts()
             }  # fmt: skip
             write_tables(found.tables(), partial / run_folder.HOLDOUT, metadata)
+        tables["tripod_ai"] = checklist(tables, facts)
         facts["timings"] = {"seconds": round(time.perf_counter() - started, 1), "jobs": n_jobs}
         _write(partial, tables, facts, metadata)
         tick("report")
