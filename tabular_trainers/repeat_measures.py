@@ -18,7 +18,7 @@ from tabular_trainers.discrimination import (
 )
 from tabular_trainers.errors import DataError
 from tabular_trainers.held_out import draw_resamples, weight_table
-from tabular_trainers.outcome import label_array, ratio, survival_arrays
+from tabular_trainers.outcome import MIN_EVENTS, carries_curve, label_array, ratio, survival_arrays
 from tabular_trainers.prediction_error import (
     brier_parts,
     integrate,
@@ -26,6 +26,7 @@ from tabular_trainers.prediction_error import (
     squared_error,
     survival_matrix,
 )
+from tabular_trainers.smoothed_calibration import integrated_calibration_index
 from tabular_trainers.uncertainty import Draws, Influences
 
 
@@ -172,6 +173,7 @@ def _timed(horizons, with_curve):
         yield "integrated_brier", (None,)
         yield "observed_expected", horizons
         yield "calibration_slope", horizons
+        yield "integrated_calibration_index", horizons
 
 
 def _curve_measures(repeat, curve, codes):
@@ -194,11 +196,22 @@ def _curve_measures(repeat, curve, codes):
         found["observed_expected", at] = repeat.drawn(ratio(repeat.observed[at], predicted[:, k]))
         slopes = calibration_slope(y, matrix[:, [k]], [at], codes, weights)
         found["calibration_slope", at] = repeat.drawn(slopes[:, 0])
+        found["integrated_calibration_index", at] = _index(repeat, matrix[:, [k]], at)
     if upto.sum() >= 2:
         found["integrated_brier", None] = repeat.drawn(
             integrate(errors[:, upto], times[upto]), integrate(each_fold[:, upto], times[upto])
         )
     return found
+
+
+def _index(repeat, probability, at=None):
+    """Measure the calibration index, or leave it empty where too few events carry its curve."""
+    if not carries_curve(repeat.y, at):
+        why = f"not computed: fewer than {MIN_EVENTS} events" + ("" if at is None else " by then")
+        return Measure(Draws(np.nan, np.empty(0), why))
+    times = None if at is None else [at]
+    found = integrated_calibration_index(repeat.y, probability, times, repeat.weights)
+    return repeat.drawn(found.reshape(len(found)))
 
 
 def _column(times, at):
@@ -231,6 +244,7 @@ def classification_measures(repeat, part):
     found["calibration_slope", None] = repeat.drawn(
         calibration_slope(y, probability, weights=weights)
     )
+    found["integrated_calibration_index", None] = _index(repeat, probability)
     return found
 
 

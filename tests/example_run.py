@@ -190,11 +190,7 @@ def _metrics(draw, pairs, kind, n, event, n_folds, n_repeats, intervals):
         names = [(name, None) for name in timed]
     middle = {"brier": 0.16, "integrated_brier": 0.15, "log_loss": 0.5}
     middle |= {"observed_expected": 1.0, "calibration_slope": 0.95}
-<<<<<<< HEAD
-=======
     middle["integrated_calibration_index"] = 0.09
-    method = "bootstrap (500 resamples of patients within folds)"
->>>>>>> 1b7ddd6 (Decision curve, sample size, censored deaths and the TRIPOD+AI checklist in every run and report)
     rows = []
     for (feature_set, model), (name, horizon) in itertools.product(pairs, names):
         estimate = middle.get(name, 0.62 + 0.03 * feature_set.count("+")) + draw.normal(0, 0.02)

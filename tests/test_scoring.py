@@ -65,17 +65,35 @@ def test_every_estimate_is_that_of_the_single_measure(example):
         (row.metric, None if np.isnan(row.horizon) else row.horizon): row.estimate
         for row in overall.itertuples()
     }
-    assert found.keys() == expected.keys()
+    few = found.pop(("integrated_calibration_index", 365.0))
+    assert np.isnan(few)  # a test of its own
+    index = metrics.integrated_calibration_index(y, survival[:, at], HORIZONS)
+    expected["integrated_calibration_index", 1000.0] = index[1]
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, abs=1e-9), key
     inside = overall[overall["metric"].isin(["harrell_c", "brier", "auc"])]
     assert (inside["lower"] < inside["estimate"]).all()
     assert (inside["estimate"] < inside["upper"]).all()
-    drawn = overall[overall["metric"] != "harrell_c"]
+    assert found.keys() == expected.keys()
+    drawn = overall[(overall["metric"] != "harrell_c") & overall["estimate"].notna()]
     assert set(drawn["method"]) == {"bootstrap (50 resamples of patients within folds)"}
     by_horizon = overall[overall["metric"] == "brier"].set_index("horizon")["n_events"]
     assert by_horizon[365.0] == (y["event"] & (y["time"] <= 365)).sum()
     assert (overall["n"] == N).all()
+
+
+def test_calibration_index_is_left_empty_under_50_events(example):
+    y, risk, _, fold, table, _ = example
+    rows = table[table["metric"] == "integrated_calibration_index"].set_index("horizon")
+    assert rows.loc[365.0, "n_events"] < 50 <= rows.loc[1000.0, "n_events"]
+    empty = rows.loc[365.0]
+    assert empty["method"] == "not computed: fewer than 50 events by then"
+    assert empty[["estimate", "standard_error", "lower", "upper"]].isna().all()
+    survival = np.exp(-np.exp(risk)[:, None] * 1000.0 / 1500)
+    weights = metrics.bootstrap_weights(fold, n_resamples=50, seed=1)
+    draws = metrics.integrated_calibration_index(y, survival, [1000.0], weights)[:, 0]
+    found = rows.loc[1000.0, ["standard_error", "lower", "upper"]].tolist()
+    assert found == pytest.approx(metrics.interval(draws))
 
 
 def test_rows_of_one_fold(example):
@@ -209,6 +227,7 @@ def test_classification():
         "log_loss": metrics.log_loss(labels, probability),
         "observed_expected": metrics.observed_expected(labels, probability),
         "calibration_slope": metrics.calibration_slope(labels, probability),
+        "integrated_calibration_index": metrics.integrated_calibration_index(labels, probability),
     }
     assert found.to_dict() == pytest.approx(expected, abs=1e-9)
     weights = metrics.bootstrap_weights(fold, n_resamples=50, seed=1)
