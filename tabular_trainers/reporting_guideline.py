@@ -82,11 +82,11 @@ def _methods(tables, run):
         ),
         "9b": (PARTLY, f"Blocks of columns: {blocks}. Definitions are not known to the run."),
         "11": (
-            FILLED,
+            PARTLY,
             f"{data} Missing numbers became the median of the training part (in blocks that are "
             "reduced the mean), with an indicator column where enough patients lack the value; "
             "models that split on missing values saw them as missing. A missing category is a "
-            "level of its own.",
+            "level of its own. Why values are missing is not known to the run.",
         ),
         "12a": (FILLED, folds),
         "12b": (
