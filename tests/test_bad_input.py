@@ -160,6 +160,16 @@ def test_options_that_typer_refuses(refused, cohort):
 # --- what the patients cannot answer -------------------------------------------------------------
 
 
+def test_a_final_part_that_cannot_be(refused, cohort):
+    assert refused("run", cohort, "--holdout", "0.7") == (
+        "Error: --holdout 0.7: expected a share above 0 and at most 0.5.\n"
+    )
+    assert refused("run", cohort, "--holdout", "0.1") == (
+        "Error: --holdout 0.1: 40 events among 90 patients leave a final part or a rest of about "
+        "4; expected at least 10 in each. Leave --holdout out: the folds then use every patient.\n"
+    )
+
+
 def test_fewer_events_than_folds(refused, tmp_path):
     cohort = write_cohort(tmp_path, n_events=4)
     assert refused("run", cohort, "--folds", "5", "--out", tmp_path / "out") == (
@@ -279,6 +289,25 @@ def test_read_only_disk(cohort, tmp_path):
     )
 
 
+def test_a_validation_on_other_patients_leaves_nothing_on_a_disk_that_is_full(cohort, tmp_path):
+    done = subprocess.run(
+        [*COMMAND, "run", str(cohort), *SMALL, "--out", "out"], capture_output=True, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    for table in ("clinical.csv", "genes.csv"):
+        text = (tmp_path / table).read_text()
+        (tmp_path / table).write_text(re.sub("^P", "Q", text, flags=re.MULTILINE))
+    done = on_disk("size=48k", tmp_path, "validate-on", "out", cohort, "--out", "disk/on")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: no space left on the disk.")
+    command = [*COMMAND, "validate-on", "out", str(cohort)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    folder = os.path.join("validations", "out_on_cohort")
+    assert done.stdout.splitlines()[-1] == folder
+    assert (tmp_path / folder / "validation.html").is_file()
+    assert [path.name for path in (tmp_path / "validations").iterdir()] == ["out_on_cohort"]
+
+
 # --- runs that were stopped ----------------------------------------------------------------------
 
 
@@ -380,6 +409,9 @@ def test_commands_on_a_folder_that_is_no_run(refused, cohort):
         "'tabular-trainers run'.\n"
     )
     assert refused("predict", "nowhere", cohort) == (
+        "Error: nowhere holds no run.json: not the folder of a run.\n"
+    )
+    assert refused("validate-on", "nowhere", cohort) == (
         "Error: nowhere holds no run.json: not the folder of a run.\n"
     )
 

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from tabular_trainers import metrics, runs
+from tabular_trainers.cohort import load_cohort
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import DataError, SchemaError
+from tabular_trainers.evaluation_plan import make_plan
 from tabular_trainers.models import MODELS, predict_risk, predict_survival
 from tabular_trainers.models.storage import load_model
 from tabular_trainers.schema import validate
@@ -307,3 +309,21 @@ def test_a_complete_validation_is_replaced_only_when_asked(survival_run, tmp_pat
     assert json.loads((out / "validation.json").read_text())["n_patients"] == 220
     with pytest.raises(SchemaError, match="holds no validation; nothing in it is touched"):
         validate_on(run, other, out=run, overwrite=True)
+
+
+# --- real patients -------------------------------------------------------------------------------
+
+
+def test_a_model_of_some_hospitals_holds_in_the_others(real_data, root, tmp_path):
+    recipe = root / "notebooks" / "cohorts" / "tcga_gbmlgg.toml"
+    whole = load_cohort(recipe, real_data("tcga_porpoise"))
+    plan = make_plan(whole, models=["cox"], holdout=0.5)
+    aside = plan.final_part.analysis.patient_id
+    own, other = part_of(whole, whole.patients.difference(aside)), part_of(whole, aside)
+    settings = {"models": ["cox"], "feature_sets": ["clinical+genomics"], **SETTINGS}
+    run = runs.run(own, out=tmp_path / "run", **settings)
+    out = validate_on(run, other, out=tmp_path / "validation", n_resamples=40)
+    facts = json.loads((out / "validation.json").read_text())
+    assert facts["n_patients"] == len(aside)
+    found = read_written(out / "metrics.parquet").query("metric == 'harrell_c' and fold.isna()")
+    assert (found["estimate"] > 0.75).all()  # published models of this cohort reach .8 and more
