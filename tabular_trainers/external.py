@@ -130,7 +130,7 @@ def measure_saved(analysis, models, features, *, n_resamples=500, seed=0):
     predictions = pd.concat(predictions, ignore_index=True)
     evaluation = measure(plan, predictions, survival, None, n_resamples)
     shifts = [_in_the_large(plan, models[name], features[name]) for name in models]
-    table = pd.concat([evaluation.metrics, _rows(shifts, evaluation.metrics)], ignore_index=True)
+    table = pd.concat([_rows(shifts, evaluation.metrics), evaluation.metrics], ignore_index=True)
     evaluation = dataclasses.replace(evaluation, metrics=table)
     return External(evaluation, compare(evaluation), tuple(notes))
 

@@ -5,15 +5,11 @@ import pandas as pd
 from tabular_trainers import plots_labels as words
 from tabular_trainers import report_measures, report_tables, report_text
 from tabular_trainers.errors import count
-from tabular_trainers.report_methods import REFERENCES
+from tabular_trainers.report_methods import REFERENCES, citing, interval_methods
 
 HOLDOUT = "holdout/"  # before the names of the final part's tables
 COLUMNS_SHOWN = 40  # of a block; the rest stays in column_differences.parquet
 LARGE_DIFFERENCE = report_tables.LARGE_DIFFERENCE
-CROWSON = (
-    "Crowson CS, Atkinson EJ, Therneau TM. Assessing calibration of prognostic risk scores. Stat "
-    "Methods Med Res 2016;25:1692-1706."
-)
 FIXED = (
     "Intervals (95%) are for these models on patients like these: the models were not fitted again."
 )
@@ -187,12 +183,7 @@ def column_sentences(tables):
 def methods(tables, run):
     """Return the methods as paragraphs for a paper, and the references that they cite."""
     own, primary, survival = run["run"], run["primary_model"], words.is_survival(run)
-    keys = ["harrell", "uno_c", "uno_auc", "graf"] if survival else ["auroc", "auprc", "brier"]
-    keys += ["calibration", "bootstrap"]
-    cited = {key: f"[{i + 1}]" for i, key in enumerate(keys)}
-    crowson, tripod = f"[{len(keys) + 1}]", f"[{len(keys) + 2}]"
-    rows = tables["metrics"]
-    how = " and ".join(dict.fromkeys(rows.loc[rows["fold"].isna(), "method"].dropna()))
+    cite, cited = citing()
     baseline = ""
     if run["baseline"] and run["baseline"] != primary["feature_set"]:
         baseline = (
@@ -213,23 +204,23 @@ def methods(tables, run):
         horizons = ", ".join(words.horizon_words(h, unit) for h in run["horizons"]) or "no horizon"
         tau = words.horizon_words(run["tau"], unit) if run["tau"] else "the last event"
         paragraphs.append(
-            f"Discrimination: Harrell's C {cited['harrell']}, Uno's C up to tau = {tau} "
-            f"{cited['uno_c']} and the cumulative/dynamic AUC at {horizons} {cited['uno_auc']}. "
+            f"Discrimination: Harrell's C {cite('harrell')}, Uno's C up to tau = {tau} "
+            f"{cite('uno_c')} and the cumulative/dynamic AUC at {horizons} {cite('uno_auc')}. "
             "Error: Brier score at the horizons and its integral up to tau, weighted by the "
-            f"Kaplan-Meier estimate of censoring of these patients {cited['graf']}. Calibration "
-            f"{cited['calibration']}: observed over expected risk and the slope at the horizons; "
+            f"Kaplan-Meier estimate of censoring of these patients {cite('graf')}. Calibration "
+            f"{cite('calibration')}: observed over expected risk and the slope at the horizons; "
             "in the large, the intercept of a Poisson model of the events up to tau with the log "
-            f"of each patient's predicted cumulative hazard as offset {crowson}."
+            f"of each patient's predicted cumulative hazard as offset {cite('crowson')}."
         )
     else:
         paragraphs.append(
-            f"Discrimination: AUROC {cited['auroc']} and AUPRC {cited['auprc']}. Error: Brier "
-            f"score {cited['brier']} and log loss. Calibration {cited['calibration']}: observed "
+            f"Discrimination: AUROC {cite('auroc')} and AUPRC {cite('auprc')}. Error: Brier "
+            f"score {cite('brier')} and log loss. Calibration {cite('calibration')}: observed "
             "over expected, the slope, and in the large the intercept of a logistic model with "
-            f"the logit of the prediction as offset (compare {crowson})."
+            f"the logit of the prediction as offset (compare {cite('crowson')})."
         )
     paragraphs.append(
-        f"{FIXED} Method: {how} {cited['bootstrap']}. Software: tabular-trainers "
-        f"{run['package_version']}. What else a paper should report: TRIPOD+AI {tripod}."
+        f"{FIXED} Method: {interval_methods(tables['metrics'], cite)}. Software: tabular-trainers "
+        f"{run['package_version']}. What else a paper should report: TRIPOD+AI {cite('tripod')}."
     )
-    return paragraphs, [*(REFERENCES[key] for key in keys), CROWSON, REFERENCES["tripod"]]
+    return paragraphs, [REFERENCES[key] for key in cited]

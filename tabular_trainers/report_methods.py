@@ -43,6 +43,8 @@ REFERENCES = {
     "plot when evaluating binary classifiers on imbalanced datasets. PLoS One 2015;10:e0118432.",
     "brier": "Brier GW. Verification of forecasts expressed in terms of probability. Mon Weather "
     "Rev 1950;78:1-3.",
+    "crowson": "Crowson CS, Atkinson EJ, Therneau TM. Assessing calibration of prognostic risk "
+    "scores. Stat Methods Med Res 2016;25:1692-1706.",
     "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
     "jackknife": "Therneau TM, Watson DA. The concordance statistic and the Cox model. Technical "
     "report 85, Mayo Clinic, 2015.",
@@ -80,8 +82,8 @@ def follow_up(run):
     return f"Median follow-up, reverse Kaplan-Meier: {value} {shown}{exact}."
 
 
-def methods(tables, run):
-    """Return the methods as paragraphs for a paper, and the references that they cite."""
+def citing():
+    """Return a function that cites references by key, and the list of those cited so far."""
     cited = []
 
     def cite(*keys):
@@ -90,6 +92,12 @@ def methods(tables, run):
                 cited.append(key)
         return "[" + ",".join(str(cited.index(key) + 1) for key in keys) + "]"
 
+    return cite, cited
+
+
+def methods(tables, run):
+    """Return the methods as paragraphs for a paper, and the references that they cite."""
+    cite, cited = citing()
     parts = [_data(tables, run, cite), _folds(run), _models(run, cite)]
     parts += [_measures(run, cite), _uncertainty(tables, run, cite), _contributions(run, cite)]
     software = ", ".join(
@@ -249,7 +257,7 @@ def _measures(run, cite):
 
 
 def _uncertainty(tables, run, cite):
-    text = f"{INTERVALS} Method: {_interval_methods(tables['metrics'], cite)}. "
+    text = f"{INTERVALS} Method: {interval_methods(tables['metrics'], cite)}. "
     primary = run.get("primary")
     if primary:
         text += (
@@ -271,7 +279,7 @@ def _uncertainty(tables, run, cite):
     )
 
 
-def _interval_methods(metrics, cite):
+def interval_methods(metrics, cite):
     """Name the method of the intervals, and of which measures where there are several."""
     rows = metrics[metrics["fold"].isna() & metrics["lower"].notna() & metrics["method"].notna()]
     named = rows.groupby("method", sort=False)["metric"].unique()
