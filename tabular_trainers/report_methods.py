@@ -213,8 +213,9 @@ def _late_fusion(run, cite):
         f"{late['inner_folds']} inner folds, sites kept whole where known, gave the {scale} of the "
         "patients held out from them, standardised by the mean and the standard deviation that "
         f"each model gave its own training part; a {combiner} weighed them {cite('stacking')}, "
-        "each coefficient with a standard normal prior. The models of the blocks were then fitted "
-        f"on the whole training part and standardised in the same way.{lacking} "
+        "each coefficient with a standard normal prior, without the blocks that it would give a "
+        "negative weight. The models of the blocks were then fitted on the whole training part and "
+        f"standardised in the same way.{lacking} "
     )
 
 

@@ -122,6 +122,12 @@ def refused(tmp_path):
             "and -.",
         ),
         (
+            "[blocks.genomics]",
+            "[blocks.late-genomics]",
+            "cohort.toml, option 'blocks': the name 'late-genomics' is taken by the folders of "
+            "late fusion.",
+        ),
+        (
             '["dead"]',
             '["FILL_IN"]',
             "cohort.toml: still to be filled in: endpoints.os.event_values. Replace every FILL_IN "

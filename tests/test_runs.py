@@ -1,11 +1,12 @@
 """The main job: a whole folder whose tables keep their contracts, the same from any start."""
 
+import dataclasses
 import json
 
 import pandas as pd
 import pytest
 
-from tabular_trainers import runs
+from tabular_trainers import plots_labels, runs
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.schema import schema_names, validate
@@ -144,3 +145,37 @@ def test_run_json_names_what_was_decided_before_scoring(finished):
 def test_no_patient_is_named_in_run_json(finished):
     out, _ = finished
     assert PATIENT_FREE not in (out / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "combiner", "scale"),
+    [
+        ("survival", "rsf", "Cox regression stratified by inner fold", "log hazard relative"),
+        ("classification", "random_forest", "logistic regression with an intercept", "log odds"),
+    ],
+)
+def test_a_run_with_late_fusion_says_what_it_did(tmp_path, kind, model, combiner, scale):
+    """Patients without the block stay; the scale of contributions is that of the fusion."""
+    cohort = synthetic_cohort(
+        120, features={"clinical": 2, "genomics": 3}, kind=kind, missing_blocks=0.2, seed=6
+    )
+    late = "late:clinical+genomics"
+    sets = {"feature_sets": ["clinical+genomics", late], "models": [model], "n_trials": 1}
+    cohort = dataclasses.replace(cohort, missing_blocks="impute")
+    out = runs.run(cohort, out=tmp_path / "run", **{**SETTINGS, **sets})
+    html = (out / "report.html").read_text(encoding="utf-8")
+    for words in ("clinical + genomics (late fusion)", "Late fusion: each block had", combiner):
+        assert words in html
+    assert "A patient without a block had 0, the mean, for its risk" in html
+    assert late not in html
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["primary"]["feature_set"] == facts["full"] == "clinical+genomics"
+    assert plots_labels.scale_words(facts, late, model).startswith(scale)
+    assert not plots_labels.scale_words(facts, "clinical", model).startswith(scale)
+    blocks = read_written(out / "shap_blocks.parquet")
+    assert "missing_blocks" in set(blocks.loc[blocks["feature_set"] == late, "block"])
+    assert {path.name for path in (out / "models").iterdir()} == {
+        "clinical",
+        "clinical+genomics",
+        "late-clinical+genomics",
+    }
