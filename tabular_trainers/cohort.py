@@ -226,6 +226,9 @@ class Cohort:
             flow=flow_table(steps),
             dropped=X.loc[dropped] if len(dropped) else None,
             notes=tuple(notes),
+            cancer_type=(
+                None if self.cancer_type is None else self.cancer_type.loc[kept].to_numpy(object)
+            ),
         )
 
     def features(self, feature_set):

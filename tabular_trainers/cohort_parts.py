@@ -135,6 +135,8 @@ class AnalysisSet:
         Rows like ``X`` of the patients that are not analysed.
     notes : tuple of str
         What was left out or done for this analysis.
+    cancer_type : numpy.ndarray of str or None
+        None where missing.
     """
 
     endpoint: Endpoint
@@ -150,6 +152,7 @@ class AnalysisSet:
     flow: pd.DataFrame
     dropped: pd.DataFrame | None
     notes: tuple[str, ...] = ()
+    cancer_type: np.ndarray | None = None
 
     def keep(self, chosen, why):
         """Take some of the patients; the flow gets a step that says why the others are left out.
@@ -175,6 +178,7 @@ class AnalysisSet:
             X=self.X[chosen],
             y=self.y[chosen],
             site=None if self.site is None else self.site[chosen],
+            cancer_type=None if self.cancer_type is None else self.cancer_type[chosen],
             flow=pd.concat([self.flow, pd.DataFrame([step])], ignore_index=True),
         )
 

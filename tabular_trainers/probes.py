@@ -1,7 +1,7 @@
-"""Checks that would show a leak or a hospital effect, with the cheapest model at its defaults.
+"""Checks that would show a leak, a hospital effect or a mixture of cancer types.
 
-Site alone is probed on folds that mix patients at random: on folds that keep sites apart it cannot
-do better than chance, by construction.
+The sites are probed with the cheapest model at its defaults. Site alone is probed on folds that mix
+patients at random: on folds that keep sites apart it cannot do better than chance, by construction.
 """
 
 import dataclasses
@@ -9,14 +9,24 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.errors import count
 from tabular_trainers.evaluation import fit_fold
 from tabular_trainers.evaluation_plan import fold_numbers
 from tabular_trainers.folds import make_folds
 from tabular_trainers.parallel import Task, map_tasks, one_thread
+from tabular_trainers.permutation import (
+    FLAG_AT,
+    fit_permuted,
+    measured_folds,
+    permutations,
+    summarise,
+    tuned_parameters,
+)
+from tabular_trainers.site_prediction import site_auroc
 
-MIN_SITE_PATIENTS = 10  # a smaller site says nothing about how well a block tells sites apart
-SITE_COMPONENTS = 20
-COLUMNS = ["probe", "subject", "metric", "estimate", "lower", "upper", "expected", "note"]
+COLUMNS = [
+    "probe", "subject", "metric", "estimate", "lower", "upper", "expected", "flagged", "note",
+]  # fmt: skip
 
 
 def probe(evaluation, n_jobs=1, store=None, progress=None):
@@ -35,33 +45,14 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
     Returns
     -------
     DataFrame
-        Table ``probes`` of the data schemas. Without a site column only the permuted outcome.
+        Table ``probes`` of the data schemas. Without a site column no probe of sites, and without
+        several cancer types none of these.
     """
     from tabular_trainers.models import MODELS
 
     plan = evaluation.plan
     model = next(iter(MODELS[plan.task]))
-    analysis = plan.analysis
-    sets = analysis.feature_sets
-    permuted = np.random.default_rng(plan.seed).permutation(len(analysis.X))
-    plans = {
-        "permuted": _plan(plan, model, {analysis.full: sets[analysis.full]}, y=analysis.y[permuted])
-    }
-    if analysis.site is not None:
-        n_folds = int(plan.folds.loc[plan.folds["repeat"] == 0, "fold"].nunique())
-        random = make_folds(analysis.y, analysis.patient_id, None, n_folds, 1, plan.seed)
-        site = pd.DataFrame({"site.site": analysis.site}, index=analysis.X.index)
-        plans["site"] = _plan(
-            plan, model, {"site": ("site.site",)}, folds=random, X=site, categorical=("site.site",)
-        )
-        plans["random"] = _plan(plan, model, sets, folds=random)
-        if not _keeps_sites(plan):
-            apart = make_folds(
-                analysis.y, analysis.patient_id, analysis.site, n_folds, 1, plan.seed
-            )
-            plans["apart"] = _plan(plan, model, sets, folds=apart)
-        elif model not in plan.models:
-            plans["apart"] = _plan(plan, model, sets)
+    plans = _plans(plan, model)
     tasks = [
         Task(
             f"probe-{name}-{feature_set}-{repeat}-{fold}", (name, feature_set, model, repeat, fold)
@@ -71,7 +62,11 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
         for repeat, fold in fold_numbers(each.folds)
         if repeat == 0
     ]
+    drawn = permutations(plan)
+    chosen = tuned_parameters(evaluation.trials, plan.analysis.full, plan.models[0])
+    shuffled = [Task(f"probe-permuted-{fold}", (fold, chosen[fold])) for fold in sorted(chosen)]
     results = map_tasks(_fit, tasks, plans, n_jobs, store, progress)
+    permuted = map_tasks(_fit_permuted, shuffled, (plan, drawn), n_jobs, store, progress)
     predictions = {
         name: pd.concat(
             [
@@ -83,21 +78,60 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
         )
         for name in plans
     }
-    if analysis.site is not None and "apart" not in plans:
+    if plan.analysis.site is not None and "apart" not in plans:
         plans["apart"] = plan
         rows = evaluation.predictions
         predictions["apart"] = rows[(rows["model"] == model) & (rows["repeat"] == 0)]
     with one_thread():
-        return _assemble(evaluation, plans, predictions, model)
+        rows = [_permuted_row(plan, drawn, [result["permuted"] for result in permuted])]
+        if plan.analysis.site is not None:
+            rows += _site_rows(evaluation, plans, predictions, model)
+        if "cancer_type" in plans:
+            rows += _cancer_type_rows(evaluation, plans, predictions, model)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"flagged": "boolean"})
+
+
+def _plans(plan, model):
+    """Plan the fits at defaults, by name."""
+    plans, analysis = {}, plan.analysis
+    if analysis.site is not None:
+        n_folds = int(plan.folds.loc[plan.folds["repeat"] == 0, "fold"].nunique())
+        random = make_folds(analysis.y, analysis.patient_id, None, n_folds, 1, plan.seed)
+        plans["site"] = _one_column(plan, model, "site", analysis.site, random)
+        plans["random"] = _plan(plan, model, analysis.feature_sets, folds=random)
+        if not _keeps_sites(plan):
+            apart = make_folds(
+                analysis.y, analysis.patient_id, analysis.site, n_folds, 1, plan.seed
+            )
+            plans["apart"] = _plan(plan, model, analysis.feature_sets, folds=apart)
+        elif model not in plan.models:
+            plans["apart"] = _plan(plan, model, analysis.feature_sets)
+    if _has_cancer_types(analysis):
+        plans["cancer_type"] = _one_column(plan, model, "cancer_type", analysis.cancer_type)
+    return plans
+
+
+def _has_cancer_types(analysis):
+    return analysis.cancer_type is not None and pd.Series(analysis.cancer_type).nunique() > 1
 
 
 def count_fits(plan):
-    """Count the fits that `probe` makes, for a progress bar."""
+    """Count the tasks of `probe`, for a progress bar; the permutations of a fold are one."""
     n_folds = int(plan.folds.loc[plan.folds["repeat"] == 0, "fold"].nunique())
-    if plan.analysis.site is None:
-        return n_folds
-    n_sets = len(plan.analysis.feature_sets)
-    return n_folds * (2 + n_sets + (0 if _keeps_sites(plan) else n_sets))
+    fits = 2 if _has_cancer_types(plan.analysis) else 1
+    if plan.analysis.site is not None:
+        from tabular_trainers.models import MODELS
+
+        n_sets = len(plan.analysis.feature_sets)
+        known = _keeps_sites(plan) and next(iter(MODELS[plan.task])) in plan.models
+        fits += 1 + n_sets + (0 if known else n_sets)
+    return n_folds * fits
+
+
+def _one_column(plan, model, name, values, folds=None):
+    column = f"{name}.{name}"
+    X = pd.DataFrame({column: values}, index=plan.analysis.X.index)
+    return _plan(plan, model, {name: (column,)}, folds=folds, X=X, categorical=(column,))
 
 
 def _plan(plan, model, feature_sets, folds=None, **changes):
@@ -112,6 +146,14 @@ def _fit(plans, name, feature_set, model, repeat, fold):
     return fit_fold(plans[name], feature_set, model, repeat, fold)
 
 
+def _fit_permuted(context, fold, parameters):
+    plan, drawn = context
+    folds = measured_folds(plan, len(drawn))
+    own = {number: drawn[number] for number, held_out in enumerate(folds) if fold in held_out}
+    table = fit_permuted(plan, plan.analysis.full, plan.models[0], fold, parameters, own)
+    return {"permuted": table}
+
+
 def _keeps_sites(plan):
     """Tell whether no site is in the training and the test part of any fold."""
     site = pd.Series(plan.analysis.site, index=plan.analysis.patient_id)
@@ -122,7 +164,28 @@ def _keeps_sites(plan):
     return True
 
 
-def _assemble(evaluation, plans, predictions, model):
+def _permuted_row(plan, drawn, tables):
+    from tabular_trainers.scoring import HEADLINE
+
+    where = ("the cohort", "") if plan.analysis.site is None else ("each site", " and site")
+    estimate, lower, upper, flagged = np.nan, np.nan, np.nan, None
+    if len(drawn) > 1:
+        estimate, lower, upper, flagged = summarise(plan, drawn, pd.concat(tables))
+    folds = measured_folds(plan)[0]
+    note = (
+        f"{plan.models[0]} at its tuned settings, {len(drawn)} permutations of outcomes within "
+        f"{where[0]}, each on {count(len(folds), 'fold')}, pairs within fold{where[1]}: mean, and "
+        f"{FLAG_AT:g} standard errors to either side."
+    )
+    if flagged is None:
+        note = "too few events: permutations of outcomes leave nothing to measure."
+    elif flagged:
+        note += " 0.5 lies outside: outcomes of held-out patients may reach their predictions."
+    values = ("permuted_outcome", plan.analysis.full, HEADLINE[plan.task], estimate, lower, upper)
+    return dict(zip(COLUMNS, (*values, 0.5, flagged, note), strict=True))
+
+
+def _site_rows(evaluation, plans, predictions, model):
     from tabular_trainers.scoring import HEADLINE
 
     plan = evaluation.plan
@@ -131,24 +194,13 @@ def _assemble(evaluation, plans, predictions, model):
     def measure(name):
         return _headline(plans[name], predictions[name], evaluation.n_resamples)
 
-    rows = []
-    full = plan.analysis.full
-    rows.append(
-        _row(
-            "permuted_outcome", full, metric, measure("permuted")[full], 0.5,
-            f"{model} on outcomes shuffled between patients; an interval without 0.5 points to an "
-            "error in the evaluation.",
-        )
-    )  # fmt: skip
-    if plan.analysis.site is None:
-        return pd.DataFrame(rows, columns=COLUMNS)
-    rows.append(
+    rows = [
         _row(
             "site_alone", "site", metric, measure("site")["site"], 0.5,
             f"{model} on the site alone, folds mixing patients at random; above 0.5, sites differ "
             "in outcome.",
         )
-    )  # fmt: skip
+    ]  # fmt: skip
     random, apart = measure("random"), measure("apart")
     for feature_set in plan.analysis.feature_sets:
         rows.append(
@@ -160,15 +212,42 @@ def _assemble(evaluation, plans, predictions, model):
             )
         )  # fmt: skip
     for block in dict.fromkeys(name.split(".", 1)[0] for name in plan.analysis.X.columns):
-        estimate, note = _site_from_block(plans["random"], block)
-        values = ("site_from_block", block, "auroc", estimate, np.nan, np.nan, 0.5, note)
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        measured, note = site_auroc(plans["random"], block, evaluation.n_resamples)
+        rows.append(_row("site_from_block", block, "auroc", measured, 0.5, note))
+    return rows
+
+
+def _cancer_type_rows(evaluation, plans, predictions, model):
+    from tabular_trainers.scoring import HEADLINE
+
+    plan, shown = evaluation.plan, evaluation.plan.models[0]
+    metric, n_resamples = HEADLINE[plan.task], evaluation.n_resamples
+    alone = _headline(plans["cancer_type"], predictions["cancer_type"], n_resamples)
+    rows = [
+        _row(
+            "cancer_type_alone", "cancer_type", metric, alone["cancer_type"], 0.5,
+            f"{model} on the cancer type alone; above 0.5, types differ in outcome.",
+        )
+    ]  # fmt: skip
+    own = evaluation.predictions[evaluation.predictions["model"] == shown]
+    types = pd.Series(plan.analysis.cancer_type, index=plan.analysis.patient_id)
+    code = pd.Series(pd.factorize(types)[0], index=types.index).loc[own["patient_id"]].to_numpy()
+    known = own[code >= 0]
+    inside = known.assign(fold=known["fold"] * types.nunique() + code[code >= 0])
+    for probe_name, table, note in (
+        ("across_cancer_types", known, "pairs of patients within a fold, of any types"),
+        ("within_cancer_type", inside, "pairs of patients of one type, within a fold"),
+    ):
+        for feature_set, measured in _headline(plan, table, n_resamples).items():
+            rows.append(
+                _row(probe_name, feature_set, metric, measured, np.nan, f"{shown}; {note}.")
+            )
+    return rows
 
 
 def _row(probe_name, subject, metric, measured, expected, note):
     _, lower, upper = measured.interval()
-    values = (probe_name, subject, metric, measured.estimate, lower, upper, expected, note)
+    values = (probe_name, subject, metric, measured.estimate, lower, upper, expected, None, note)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -187,45 +266,3 @@ def _headline(plan, predictions, n_resamples):
         n_resamples,
         plan.seed,
     )
-
-
-def _site_from_block(plan, block):
-    """Predict the site from one block: AUROC of each site against the rest, averaged by size."""
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
-
-    from tabular_trainers.preprocess import Preprocessor
-
-    analysis = plan.analysis
-    sizes = pd.Series(analysis.site).value_counts()
-    sites = sizes.index[sizes >= MIN_SITE_PATIENTS]
-    if len(sites) < 2:
-        return np.nan, f"fewer than two sites have {MIN_SITE_PATIENTS} patients."
-    X = analysis.X[[name for name in analysis.X.columns if name.split(".", 1)[0] == block]]
-    aurocs, weights = [], []
-    for repeat, fold in fold_numbers(plan.folds):
-        train, test = (p[np.isin(analysis.site[p], sites)] for p in plan.positions(repeat, fold))
-        known = np.unique(analysis.site[train])
-        preprocess = Preprocessor(categorical=analysis.categorical, scale=True)
-        Z, Z_test = preprocess.fit_transform(X.iloc[train]), preprocess.transform(X.iloc[test])
-        if Z.shape[1] > SITE_COMPONENTS:
-            pca = PCA(SITE_COMPONENTS, svd_solver="randomized", random_state=plan.seed).fit(Z)
-            Z, Z_test = pca.transform(Z), pca.transform(Z_test)
-        if Z.shape[1] == 0 or len(known) < 2:
-            continue
-        fitted = LogisticRegression(max_iter=1000).fit(Z, analysis.site[train])
-        probability = fitted.predict_proba(Z_test)
-        for position, name in enumerate(fitted.classes_):
-            is_site = analysis.site[test] == name
-            if 0 < is_site.sum() < len(test):
-                score = probability[:, position]
-                aurocs.append(roc_auc_score(is_site, score))
-                weights.append(is_site.sum())
-    if not aurocs:
-        return np.nan, "the block has no usable column."
-    note = (
-        f"logistic regression of the {len(sites)} sites with {MIN_SITE_PATIENTS} or more patients, "
-        "each against the rest; near 1, the block tells hospitals apart."
-    )
-    return float(np.average(aurocs, weights=weights)), note

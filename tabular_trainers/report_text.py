@@ -155,7 +155,20 @@ PROBES = {
     ),
     "permuted_outcome": (
         "Does the procedure find something where nothing is?",
-        "Outcomes were shuffled between patients: 0.5 is expected.",
+        "Outcomes were shuffled between patients: 0.5 is expected. Flagged where the mean lies "
+        "more than 3 standard errors from it; the interval is as wide.",
+    ),
+    "cancer_type_alone": (
+        "Does the cancer type alone predict the outcome?",
+        "Where types differ in outcome, features that merely tell types apart seem to predict it.",
+    ),
+    "across_cancer_types": (
+        "How well does each feature set predict across the cancer types?",
+        "All pairs of patients within a fold.",
+    ),
+    "within_cancer_type": (
+        "And within a cancer type?",
+        "Only pairs of patients of one type, within a fold: telling types apart does not count.",
     ),
 }
 
@@ -167,20 +180,23 @@ def probes(tables):
     for name, (asked, meaning) in PROBES.items():
         own = None if rows is None else rows[rows["probe"] == name]
         if own is None or own.empty:
+            if "cancer_type" in name:
+                continue  # of one type there is nothing to say
             why = (
                 "Not probed: no site is named in cohort.toml." if "site" in name else "Not probed."
             )
             told.append({"question": asked, "meaning": why, "lines": [], "notes": []})
             continue
         lines = []
-        for row in own.itertuples():
+        marks = own["flagged"].astype("boolean").fillna(False)
+        for row, flagged in zip(own.itertuples(), marks, strict=True):
             value = words.interval(row.estimate, row.lower, row.upper, sign=name == "site_leak")
             value = value.removesuffix(f" ({words.NO_VALUE})")
             metric = words.metric_words(row.metric)
-            expected = words.number(row.expected, 2).removesuffix(".00")
-            lines.append(
-                f"{words.feature_set_words(row.subject)}: {metric} {value}; expected {expected}"
-            )
+            line = f"{words.feature_set_words(row.subject).replace('_', ' ')}: {metric} {value}"
+            if not words.is_missing(row.expected):
+                line += f"; expected {words.number(row.expected, 2).removesuffix('.00')}"
+            lines.append(line + ("; flagged" if flagged else ""))
         notes = list(dict.fromkeys(str(note) for note in own["note"] if str(note)))
         told.append({"question": asked, "meaning": meaning, "lines": lines, "notes": notes})
     return told

@@ -315,7 +315,8 @@ def _probes(draw, feature_sets, site, survival):
             note = "share of patients whose site was named"
             rows.append(("site_from_block", block, "accuracy", value, None, None, 0.2, note))
     names = ["probe", "subject", "metric", "estimate", "lower", "upper", "expected", "note"]
-    return pd.DataFrame(rows, columns=names).astype({"lower": float, "upper": float})
+    table = pd.DataFrame(rows, columns=names).astype({"lower": float, "upper": float})
+    return table.assign(flagged=pd.array([False] + [None] * (len(rows) - 1), dtype="boolean"))
 
 
 def _curve(time, event):

@@ -23,6 +23,7 @@ LAYERS = (
     ("report*",),
     ("plots*",),
     ("probes",),
+    ("permutation", "site_prediction"),
     ("evaluation", "explanation", "comparison"),
     ("evaluation_plan", "saved_models"),
     ("description",),

@@ -299,6 +299,22 @@ def test_without_a_site_the_probes_say_so():
     assert "Sites tested" not in text
 
 
+def test_a_probe_that_is_flagged_says_so_and_cancer_types_are_told_where_there_are_some():
+    tables, run = example_run.example_tables(**SMALL)
+    assert "flagged" not in str([probe["lines"] for probe in report_text.probes(tables)])
+    assert not any("cancer type" in probe["question"] for probe in report_text.probes(tables))
+    probes = tables["probes"].copy()
+    probes.loc[probes["probe"] == "permuted_outcome", "flagged"] = True
+    probes = probes.iloc[[0, *range(len(probes))]].reset_index(drop=True)
+    probes.loc[0, "probe"] = "within_cancer_type"
+    probes.loc[0, ["expected", "flagged"]] = [np.nan, pd.NA]
+    told = report_text.probes({**tables, "probes": probes})
+    lines = {probe["question"]: probe["lines"] for probe in told}
+    shuffled = lines["Does the procedure find something where nothing is?"]
+    assert shuffled == ["clinical: Harrell's C 0.497 (0.450 to 0.540); expected 0.50; flagged"]
+    assert lines["And within a cancer type?"] == ["clinical: Harrell's C 0.497 (0.450 to 0.540)"]
+
+
 def test_repeats_are_numbered():
     page = undrawn(n_repeats=2)
     cells = [row.th.get_text() for row in page.select("#folds tbody tr")]
