@@ -15,6 +15,7 @@ from tabular_trainers.plots_curves import follow_up, risk_thirds, risk_thirds_gr
 from tabular_trainers.plots_decision import decision_curve
 from tabular_trainers.plots_flow import patient_flow
 from tabular_trainers.plots_forest import differences, discrimination
+from tabular_trainers.plots_subgroups import for_whom
 
 __all__ = [
     "block_contributions",
@@ -25,6 +26,7 @@ __all__ = [
     "differences",
     "discrimination",
     "follow_up",
+    "for_whom",
     "patient_flow",
     "risk_thirds",
     "risk_thirds_grid",

@@ -20,6 +20,7 @@ OPTIONAL = (
     "shap",
     "shap_blocks",
     "probes",
+    "subgroups",
     "trials",
     "tripod_ai",
 )
@@ -131,6 +132,7 @@ def page(tables, run, figures):
         report_external,
         report_measures,
         report_methods,
+        report_subgroups,
         report_tables,
         report_text,
     )
@@ -146,6 +148,8 @@ def page(tables, run, figures):
         verdict=report_text.verdict(tables, run),
         intervals=report_methods.INTERVALS,
         follow_up=report_methods.follow_up(run) if words.is_survival(run) else None,
+        subgroups=report_subgroups.subgroup_table(tables, run),
+        subgroup_reading=report_subgroups.READING,
         log_rank=report_text.log_rank(run),
         probes=report_text.probes(tables),
         methods=methods,
@@ -183,6 +187,8 @@ def _draw(tables, run):
     wanted.append(plots.discrimination)
     if _has(tables, "comparisons"):
         wanted.append(plots.differences)
+    if _has(tables, "subgroups"):
+        wanted.append(plots.for_whom)
     if _has(tables, "kaplan_meier") and is_survival(run):
         wanted += [plots.risk_thirds, plots.risk_thirds_grid]
     if _has(tables, "calibration"):

@@ -232,6 +232,9 @@ def captions(tables, run):
     folds = "Thirds are formed within each test fold, because risks of different folds are not "
     folds += "comparable; the grouping is descriptive."
     return {
+        "for_whom": "The primary model in groups of patients, pairs of patients within a fold and "
+        "group; 95% intervals. Dashed line: no better than chance. Solid line: no difference to "
+        "the baseline.",
         "patient_flow": "Patients from the tables to the analysis. Steps that dropped nobody are "
         "left out.",
         "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier "

@@ -185,6 +185,7 @@ def _hash(cohort, plan, n_resamples):
 def _tables(evaluation, shap, shap_blocks, final_trials, probed):
     from tabular_trainers import description
     from tabular_trainers.comparison import compare
+    from tabular_trainers.subgroups import subgroup_table
 
     analysis = evaluation.plan.analysis
     tables = {
@@ -202,6 +203,7 @@ def _tables(evaluation, shap, shap_blocks, final_trials, probed):
         "shap": shap,
         "shap_blocks": shap_blocks,
         "probes": probed,
+        "subgroups": subgroup_table(evaluation),
     }
     if evaluation.survival is not None:
         tables["survival"] = evaluation.survival

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tabular_trainers.reporting_guideline import checklist
+from tabular_trainers.schema import empty
 
 HORIZONS = (365.25, 1095.75, 1826.25)
 LABELS = {
@@ -77,6 +78,7 @@ def example_tables(
         "calibration": _calibration(draw, pairs, survival, n),
         "probes": _probes(draw, feature_sets, site, survival),
         "trials": _trials(models, feature_sets),
+        "subgroups": _subgroups(draw, shown, baseline, full, survival, n, event),
     }
     tables["decision_curve"] = _decision_curve(draw, pairs, survival)
     if survival:
@@ -317,6 +319,45 @@ def _probes(draw, feature_sets, site, survival):
     names = ["probe", "subject", "metric", "estimate", "lower", "upper", "expected", "note"]
     table = pd.DataFrame(rows, columns=names).astype({"lower": float, "upper": float})
     return table.assign(flagged=pd.array([False] + [None] * (len(rows) - 1), dtype="boolean"))
+
+
+def _subgroups(draw, shown, baseline, full, survival, n, event):
+    """A group too small to be measured, one of long name, and a variable of one measured level."""
+    levels = (
+        ("all patients", ("all patients",)),
+        ("sex", ("female", "male")),
+        ("age_at_initial_diagnosis, thirds", ("up to 57", "above 57, up to 66", "above 66")),
+        ("stage", ("I", "II, as coded by the registry before 2017 and not since")),
+    )
+    rows = []
+    for variable, names in levels:
+        for name in names:
+            few = name == "I"
+            values = draw.uniform(0.55, 0.75, 2)
+            row = {
+                "variable": variable, "level": name, "n": n // len(names) if not few else 9,
+                "n_events": int(event.sum()) // len(names) if not few else 4, "too_few": few,
+                "feature_set": full, "model": shown[-1],
+                "metric": "harrell_c" if survival else "auroc",
+                "horizon": HORIZONS[-1] if survival else np.nan,
+                "interaction_p_value": 0.34 if variable == "sex" else np.nan,
+            }  # fmt: skip
+            if baseline is not None:
+                row |= {"baseline_feature_set": baseline, "baseline_model": shown[-1]}
+            numbers = [("", values[0], 0.06), ("observed_expected_", 1.1, 0.3)]
+            if baseline is not None and full != baseline:
+                numbers += [("baseline_", values[1], 0.06)]
+                numbers += [("difference_", values[0] - values[1], 0.05)]
+                row["difference_error"] = np.nan if few else 0.025
+            for prefix, value, half in () if few else numbers:
+                named = {"": "estimate", "baseline_": "baseline_estimate"}
+                row[named.get(prefix, prefix.removesuffix("_"))] = value
+                row |= {f"{prefix}lower": value - half, f"{prefix}upper": value + half}
+            rows.append(row)
+    columns = list(empty("subgroups").columns)
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    numbers = columns[columns.index("estimate") :]
+    return table.astype(dict.fromkeys(numbers, float))
 
 
 def _curve(time, event):

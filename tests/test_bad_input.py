@@ -424,9 +424,10 @@ def test_predict_does_not_replace_a_table_unasked(refused, cohort):
 
 def test_unknown_schema(refused):
     assert refused("schema", "fold") == (
-        "Error: unknown table 'fold'; known: calibration, column_differences, comparisons, flow, "
-        "folds, kaplan_meier, metrics, predictions, predictors, probes, scores, shap, "
-        "shap_blocks, survival, table_one, trials. Did you mean 'folds'?\n"
+        "Error: unknown table 'fold'; known: calibration, column_differences, comparisons, "
+        "decision_curve, flow, folds, kaplan_meier, metrics, predictions, predictors, probes, "
+        "scores, shap, shap_blocks, subgroups, survival, table_one, trials. Did you mean "
+        "'folds'?\n"
     )
 
 

@@ -244,3 +244,23 @@ def test_figure_is_an_svg_on_its_own(survival, tmp_path):
     plots.discrimination(*survival).savefig(path)
     root = ElementTree.parse(path).getroot()
     assert re.fullmatch(r"\{.*\}svg", root.tag)
+
+
+def test_for_whom_tells_groups_too_small_and_the_interaction(survival):
+    figure = plots.for_whom(*survival)
+    shown = words_of(figure)
+    assert "too few events" in shown
+    assert "interaction p 0.34" in shown
+    assert "age at initial diagnosis, thirds" in shown
+    assert "Difference in Harrell's C" in shown
+    assert "sex female: " in figure.description
+    assert "stage I: 9 patients, 4 events, too few events" in figure.description
+
+
+def test_for_whom_without_a_baseline_has_one_panel_and_without_events_none():
+    tables, run = example_run.example_tables(n=90, feature_sets=("blood", "pathology+blood"))
+    shown = words_of(plots.for_whom(tables, run))
+    assert not any(text.startswith("Difference") for text in shown)
+    few = tables["subgroups"].assign(too_few=True)
+    shown = words_of(plots.for_whom({"subgroups": few}, run))
+    assert "This run has no group of patients with 10 events." in shown

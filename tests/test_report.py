@@ -534,3 +534,24 @@ def test_checklist_is_at_the_end_and_says_what_is_left(page):
         r"Of 52 points the run filled \d+ and partly filled \d+; \d+ are left for the author",
         heading.find_parent("section").get_text(),
     )
+
+
+def test_for_whom_has_one_p_value_a_variable_and_none_a_row():
+    page = undrawn()
+    groups = [row.get_text(strip=True) for row in page.select("#subgroups tr.group")]
+    assert groups == ["sex (interaction, exploratory: p 0.34)", "age at initial diagnosis, thirds",
+                      "stage"]  # fmt: skip
+    heads = [th.get_text() for th in page.select_one("#subgroups").thead.find_all("th")]
+    assert heads == ["Group", "Patients", "Events", "Harrell's C", "Harrell's C, baseline",
+                     "Difference", "Observed/expected at 5 years"]  # fmt: skip
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])]
+            for row in page.select("#subgroups tbody tr:not(.group)")]  # fmt: skip
+    assert rows[0][0] == "all patients"
+    assert ["I", "9", "4", "too few", "–", "–", "–"] in rows
+    assert "does not show that the groups differ" in text_of(page)
+
+
+def test_a_run_without_groups_has_no_such_section():
+    tables, run = example_run.example_tables(**SMALL)
+    del tables["subgroups"]
+    assert "For whom" not in report.page(tables, run, {})
