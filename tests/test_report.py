@@ -23,6 +23,7 @@ SECTIONS = [
     "Patients",
     "Discrimination of every feature set and model",
     "Paired differences",
+    "For whom",
     "Thirds of the risk",
     "Calibration",
     "Net benefit",
