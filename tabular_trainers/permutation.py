@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tabular_trainers.errors import DataError
+from tabular_trainers.feature_sets import is_late
 from tabular_trainers.folds import check_folds
 
 N_PERMUTATIONS = 20
@@ -121,9 +122,10 @@ def fit_permuted(plan, feature_set, model, fold, parameters, drawn):
     """
     from sklearn.base import clone
 
-    from tabular_trainers.models import MODELS, make_model
+    from tabular_trainers.models import find_model, make_model
 
-    analysis = plan.analysis
+    analysis, late = plan.analysis, is_late(feature_set)
+    spec = find_model(model, plan.task, late)
     train, test = plan.positions(0, fold)
     X = analysis.X[list(analysis.feature_sets[feature_set])]
     preprocess, estimator = make_model(
@@ -134,6 +136,7 @@ def fit_permuted(plan, feature_set, model, fold, parameters, drawn):
         parameters,
         random_state=plan.fold_seed(0, fold),
         score_only=True,
+        late=late,
     )
     matrix = preprocess.fit_transform(X.iloc[train])
     held_out = preprocess.transform(X.iloc[test])
@@ -141,7 +144,7 @@ def fit_permuted(plan, feature_set, model, fold, parameters, drawn):
     tables = []
     for number, order in drawn.items():
         fitted = clone(estimator).fit(matrix, analysis.y[order[train]], groups=groups)
-        risk = MODELS[plan.task][model].risk(fitted, held_out)
+        risk = spec.risk(fitted, held_out)
         tables.append(
             pd.DataFrame(
                 {

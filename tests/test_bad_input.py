@@ -426,8 +426,8 @@ def test_unknown_schema(refused):
     assert refused("schema", "fold") == (
         "Error: unknown table 'fold'; known: calibration, column_differences, comparisons, "
         "decision_curve, flow, folds, kaplan_meier, metrics, predictions, predictors, probes, "
-        "scores, shap, shap_blocks, subgroups, survival, table_one, trials. Did you mean "
-        "'folds'?\n"
+        "scores, shap, shap_blocks, subgroups, survival, table_one, trials, tripod_ai. Did you "
+        "mean 'folds'?\n"
     )
 
 
