@@ -62,7 +62,7 @@ def subgroup_table(tables, run):
 def _cells(row, paired):
     n_cells = 4 if paired else 2
     if row.too_few:
-        return ["too few", *[words.NO_VALUE] * (n_cells - 1)]
+        return ["too few", *[""] * (n_cells - 1)]
     cells = [words.interval(row.estimate, row.lower, row.upper)]
     if paired:
         ends = row.baseline_lower, row.baseline_upper

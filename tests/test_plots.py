@@ -48,7 +48,7 @@ def overhang(figure):
 
 def test_the_namespace_is_public():
     assert tabular_trainers.plots is plots
-    assert len(plots.__all__) == len(set(plots.__all__)) == 11
+    assert len(plots.__all__) == len(set(plots.__all__)) == 12
 
 
 @pytest.mark.parametrize("name", plots.__all__)

@@ -36,6 +36,7 @@ SECTIONS = [
 FIGURES = {
     "patient_flow",
     "follow_up",
+    "for_whom",
     "discrimination",
     "differences",
     "risk_thirds",
@@ -548,7 +549,7 @@ def test_for_whom_has_one_p_value_a_variable_and_none_a_row():
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])]
             for row in page.select("#subgroups tbody tr:not(.group)")]  # fmt: skip
     assert rows[0][0] == "all patients"
-    assert ["I", "9", "4", "too few", "–", "–", "–"] in rows
+    assert ["I", "9", "4", "too few", "", "", ""] in rows
     assert "does not show that the groups differ" in text_of(page)
 
 
