@@ -46,6 +46,7 @@ class SurvivalOptions(_EndpointOptions):
     censored_values: list[Label] | None = None  # needed when several other values are in the column
     entry: str | None = None
     horizons: Annotated[list[float], Field(min_length=1)] | None = None
+    landmark: float | None = None  # for measures that cannot take entry times
     zero_time: Literal["drop", "half_unit"] | None = None
     negative_time: Literal["drop"] | None = None
 
@@ -60,6 +61,24 @@ class SurvivalOptions(_EndpointOptions):
         if any(v <= 0 for v in value) or sorted(set(value)) != value:
             raise ValueError("expected times above 0 in increasing order")
         return value
+
+    @field_validator("landmark")
+    @classmethod
+    def _above_zero(cls, value):
+        if value is not None and not value > 0:
+            raise ValueError("expected a time above 0")
+        return value
+
+    @model_validator(mode="after")
+    def _landmark_has_a_use(self):
+        if self.landmark is not None and self.entry is None:
+            raise ValueError(
+                "landmark is given without entry; it is for patients who came under observation "
+                "after time zero. Give entry, or leave landmark out"
+            )
+        if self.landmark is not None and self.horizons and self.landmark >= max(self.horizons):
+            raise ValueError("landmark is not before the largest of horizons; expected one that is")
+        return self
 
 
 class ClassificationOptions(_EndpointOptions):

@@ -250,6 +250,7 @@ def _survival(name, options, found, frame, lines, n_patients, where, problems):
         horizons=tuple(options.horizons) if options.horizons else None,
         description=description,
         dropped=tuple(dropped),
+        landmark=options.landmark,
     )
 
 

@@ -58,6 +58,9 @@ class Endpoint:
     own_columns : tuple of str
         Columns ``block.column`` that hold the label or give it away; never predictors of this
         endpoint.
+    landmark : float or None
+        With entry: the time from which measures that cannot take entry times start, among the
+        patients at risk then.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Endpoint:
     description: str = ""
     dropped: tuple[tuple[str, int], ...] = ()
     own_columns: tuple[str, ...] = ()
+    landmark: float | None = None
 
     @property
     def has_entry(self):

@@ -224,6 +224,7 @@ def write_cohort(cohort, folder):
         if endpoint.kind == "survival":
             lines += [f'unit = "{endpoint.unit}"', "event_values = [1]"]
             lines += [f"horizons = {list(endpoint.horizons)}"] if endpoint.horizons else []
+            lines += [f"landmark = {endpoint.landmark}"] if endpoint.landmark else []
         else:
             lines.append("positive = 1")
         lines += [f"{column} = {_quoted(written)}" for column, written in columns.items()]

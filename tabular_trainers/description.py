@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pandas as pd
 
+from tabular_trainers import left_truncation
 from tabular_trainers.censoring import kaplan_meier, time_of_quantile
 from tabular_trainers.risk_groups import calibration, kaplan_meier_curves, log_rank, risk_thirds
 from tabular_trainers.schema import empty
 
 __all__ = [
     "calibration",
+    "entry_dependence",
     "follow_up",
     "kaplan_meier_curves",
     "log_rank",
@@ -37,20 +39,22 @@ def follow_up(y):
     Parameters
     ----------
     y : ndarray of shape (n_patients,)
-        Structured array with ``event`` and ``time``.
+        Structured array with ``event``, ``time`` and, for left-truncated follow-up, ``entry``.
 
     Returns
     -------
     dict
         median, lower, upper in the unit of the endpoint; None where the curve or its limit never
-        comes down to one half.
+        comes down to one half. ``start``: with entry times the median is of those still followed
+        then (`curve_start`); otherwise 0.
 
     References
     ----------
     Schemper & Smith, Controlled Clinical Trials 1996;17:343. Brookmeyer & Crowley, Biometrics
     1982;38:29 (interval, on the log-log scale).
     """
-    found = time_of_quantile(kaplan_meier(y, reverse=True))
+    start = left_truncation.curve_start(y)
+    found = time_of_quantile(kaplan_meier(y, reverse=True, start=start)) | {"start": start}
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
@@ -145,6 +149,21 @@ def deaths_are_censored(endpoint):
         if set(_ANY_DEATH.findall(text.lower())):
             return False
     return True
+
+
+def entry_dependence(y):
+    """Test whether entry and event depend (`left_truncation.entry_dependence`), as plain JSON.
+
+    Returns
+    -------
+    dict or None
+        tau, standard_error, p_value, n_pairs; None without entry times, or where nothing can be
+        tested.
+    """
+    if "entry" not in (np.asarray(y).dtype.names or ()):
+        return None
+    found = left_truncation.entry_dependence(y)
+    return found._asdict() if np.isfinite(found.p_value) else None
 
 
 def table_one(analysis, blocks=None):

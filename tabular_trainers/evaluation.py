@@ -202,7 +202,12 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
 
 def fit_fold(plan, feature_set, model, repeat, fold):
     """Tune and fit one model on the training part of a fold and predict the patients held out."""
-    from tabular_trainers.models import find_model, predict_risk, predict_survival
+    from tabular_trainers.models import (
+        find_model,
+        predict_risk,
+        predict_survival,
+        predict_survival_at_entry,
+    )
     from tabular_trainers.tuning import tune
 
     analysis, late = plan.analysis, is_late(feature_set)
@@ -225,6 +230,11 @@ def fit_fold(plan, feature_set, model, repeat, fold):
     where = {"repeat": repeat, "fold": fold, "feature_set": feature_set, "model": model}
     risk = predict_risk(tuned.pipeline, spec, X.iloc[test])
     predictions = pd.DataFrame({"patient_id": X.index[test], **where, "risk": risk})
+    predictions["survival_at_entry"] = np.nan
+    if analysis.endpoint.has_entry:
+        entry = analysis.y["entry"][test]
+        at_entry = predict_survival_at_entry(tuned.pipeline, spec, X.iloc[test], entry)
+        predictions["survival_at_entry"] = at_entry
     tables = {"predictions": predictions, "trials": tuned.trials.assign(**where)}
     if len(plan.times):
         curves = predict_survival(tuned.pipeline, spec, X.iloc[test], plan.times)

@@ -9,6 +9,7 @@ import pandas as pd
 from tabular_trainers.cohort import AnalysisSet, Cohort
 from tabular_trainers.errors import DataError, listing
 from tabular_trainers.final_part import FinalPart, set_aside
+from tabular_trainers.left_truncation import at_landmark
 
 # Each model; with 8 a full run stays within minutes on two cores.
 DEFAULT_TRIALS = 8
@@ -130,6 +131,7 @@ def make_plan(
             _held_out_fold(table, analysis.patient_id),
             analysis.endpoint.horizons,
         )
+        _check_landmark(analysis, max(horizons))
         times = np.unique([*horizons, *metrics.time_grid(max(horizons))])
     return Plan(
         analysis, models, table, note, times, horizons, seed, n_trials, tuning_seconds, final_part
@@ -180,6 +182,19 @@ def _check_models(models, endpoint):
             f"{listing(refusing)} cannot take. {advice}"
         )
     return models
+
+
+def _check_landmark(analysis, tau):
+    endpoint = analysis.endpoint
+    if endpoint.landmark is None:
+        return
+    unit = endpoint.unit or "time units"
+    if endpoint.landmark >= tau:
+        raise DataError(
+            f"endpoint {endpoint.name}: landmark {endpoint.landmark:g} {unit} is not before the "
+            f"largest horizon, {tau:g}. Choose an earlier landmark, or give later horizons."
+        )
+    at_landmark(analysis.y, endpoint.landmark)  # refuses one at which nobody is at risk
 
 
 def _keep_patients_in_folds(analysis, folds):

@@ -71,6 +71,7 @@ class External:
             "numbers_at_risk": metrics.numbers_at_risk(y, plan.horizons) if survival else {},
             "n_resamples": self.evaluation.n_resamples,
             "follow_up": description.follow_up(y) if survival else None,
+            "entry_dependence": description.entry_dependence(y),
             "verdict": verdict(primary.iloc[0]) if len(primary) else None,
             "notes": list(self.notes),
         }
@@ -114,7 +115,11 @@ def measure_saved(analysis, models, features, *, n_resamples=500, seed=0):
     for feature_set, model in models.items():
         X = features[feature_set]
         where = {"repeat": 0, "fold": 0, "feature_set": feature_set, "model": name}
-        predictions.append(pd.DataFrame({"patient_id": X.index, **where, "risk": model.risk(X)}))
+        table = pd.DataFrame({"patient_id": X.index, **where, "risk": model.risk(X)})
+        table["survival_at_entry"] = np.nan
+        if analysis.endpoint.has_entry and model.has_curve:
+            table["survival_at_entry"] = model.survival_at_entry(X, analysis.y["entry"])
+        predictions.append(table)
         if len(times) and model.has_curve:
             survival.append(
                 pd.DataFrame(

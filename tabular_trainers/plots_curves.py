@@ -48,9 +48,18 @@ def follow_up(tables, run):
             "follow_up", title, run, "This run has no Kaplan-Meier curve of all patients."
         )
     unit = run["endpoint"].get("unit")
-    drawing = new_drawing("follow_up", title, run, 3.25)
+    given = [words.given_alive(words.curve_start(panel), run) for panel in panels]
+    given[1] = given[1].replace("alive", "followed")
+    drawing = new_drawing("follow_up", title, run, 3.25 + (0.15 if any(given) else 0.0))
     divisor, shown = words.time_axis(unit, curves["time"].max())
-    headings = ("a  Probability of no event", "b  Probability of still being followed")
+    headings = [
+        f"{told},\n    {condition}" if condition else told
+        for told, condition in zip(
+            ("a  Probability of no event", "b  Probability of still being followed"),
+            given,
+            strict=True,
+        )
+    ]
     width = (WIDTH - 1.55) / 2
     for position, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
         left = 0.75 + position * (width + 0.65)
@@ -96,6 +105,7 @@ def risk_thirds(tables, run, feature_set=None, model=None):
     if not groups:
         return empty_drawing("risk_thirds", title, run, "This run has no curves of this model.")
     divisor, shown = words.time_axis(run["endpoint"].get("unit"), _last(groups))
+    given = words.given_alive(min(words.curve_start(rows) for rows in groups.values()), run)
     body = 3.95 + RISK_ROW * len(groups)
     drawing = new_drawing("risk_thirds", title, run, body)
     left = 0.95
@@ -103,12 +113,12 @@ def risk_thirds(tables, run, feature_set=None, model=None):
     # The key stands above the curves: there is no corner that no curve ever crosses.
     ax = axes_at(drawing, left, bottom, WIDTH - left - 0.35, body - bottom - 0.35)
     for group, rows in groups.items():
-        events = (
-            f"{int(rows['n_at_risk'].max()):,} patients, {int(rows['n_events'].sum()):,} events"
-        )
+        # under late entry the number at risk is never that of all patients
+        most = f"{int(rows['n_at_risk'].max()):,} {'at risk at most' if given else 'patients'}"
+        events = f"{most}, {int(rows['n_events'].sum()):,} events"
         _curve(ax, rows, divisor, group, label=f"{group}: {events}")
     _finish(ax, run, shown, _last(groups) / divisor)
-    ax.set_ylabel("Probability of no event")
+    ax.set_ylabel(f"Probability of no event,\n{given}" if given else "Probability of no event")
     ax.legend(
         loc="lower right",
         bbox_to_anchor=(1.03, 1.0),
@@ -189,22 +199,19 @@ def _last(groups):
 
 
 def _curve(ax, rows, divisor, group, band=True, label=None):
-    """Draw one step curve from probability 1 at time 0, thinned to what the eye can see."""
+    """Draw one step curve from probability 1 at its first time, thinned to what can be seen."""
     colour, dashes = GROUPS[group]
     rows = rows.sort_values("time")
     time = rows["time"].to_numpy(float) / divisor
     keep = rows["n_events"].to_numpy() > 0
     keep[[0, -1]] = True
     if keep.sum() > POINTS:
-        grid = np.linspace(0, time[-1], POINTS)
+        grid = np.linspace(time[0], time[-1], POINTS)
         keep = np.zeros(len(time), dtype=bool)
         keep[np.clip(np.searchsorted(time, grid, side="right") - 1, 0, None)] = True
         keep[-1] = True
     values = {c: rows[c].to_numpy(float)[keep] for c in ("survival", "lower", "upper")}
     time = time[keep]
-    if time[0] > 0:
-        time = np.r_[0.0, time]
-        values = {name: np.r_[1.0, v] for name, v in values.items()}
     if band and np.isfinite(values["lower"]).any():
         ax.fill_between(
             time, values["lower"], values["upper"], step="post", color=colour, alpha=0.13, lw=0
@@ -277,6 +284,8 @@ def _numbers_at_risk(drawing, ax, groups, divisor, left, bottom):
         rows = rows.sort_values("time")
         times, at_risk = rows["time"].to_numpy(float), rows["n_at_risk"].to_numpy()
         for tick in ticks:
+            if tick * divisor < times[0]:
+                continue  # the curve starts later
             position = np.searchsorted(times, tick * divisor * (1 - 1e-12))
             left_over = int(at_risk[position]) if position < len(times) else 0
             below.text(tick, y, f"{left_over:,}", ha="center", va="center", size=8, color=INK)
@@ -286,6 +295,8 @@ def _curve_words(rows, run, subject):
     """Say the value of a curve at the horizons, for someone who cannot see it."""
     unit = run["endpoint"].get("unit")
     rows = rows.sort_values("time")
+    given = words.given_alive(words.curve_start(rows), run)
+    subject = f"{subject.rstrip(':')}, {given}:" if given else subject
     told = []
     for horizon in run.get("horizons") or []:
         before = rows[rows["time"] <= horizon]

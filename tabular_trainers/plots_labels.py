@@ -144,6 +144,24 @@ def time_words(value, unit):
     return f"{value:,.6g} {unit or 'time units'}"
 
 
+def curve_start(rows):
+    """Return the time at which Kaplan-Meier curves of a table start; 0 where there is none."""
+    return float(rows["time"].min()) if len(rows) else 0.0
+
+
+def given_alive(start, run):
+    """Say of whom a curve is that starts after time zero; empty for one from time zero.
+
+    Examples
+    --------
+    >>> given_alive(152.34, {"endpoint": {"unit": "days"}}), given_alive(0.0, {})
+    ('given alive at 152 days', '')
+    """
+    if not start:
+        return ""
+    return f"given alive at {time_words(float(f'{start:.3g}'), run['endpoint'].get('unit'))}"
+
+
 def time_label(run, shown):
     """Label a time axis; what stands in brackets after time zero is left to the text.
 

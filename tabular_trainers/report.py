@@ -129,6 +129,7 @@ def page(tables, run, figures):
     """
     from tabular_trainers import plots_labels as words
     from tabular_trainers import (
+        report_entry,
         report_external,
         report_measures,
         report_methods,
@@ -150,6 +151,7 @@ def page(tables, run, figures):
         follow_up=report_methods.follow_up(run) if words.is_survival(run) else None,
         subgroups=report_subgroups.subgroup_table(tables, run),
         subgroup_reading=report_subgroups.READING,
+        entry=report_entry.dependence(run),
         log_rank=report_text.log_rank(run),
         probes=report_text.probes(tables),
         methods=methods,

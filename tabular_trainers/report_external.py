@@ -3,7 +3,7 @@
 import pandas as pd
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import report_measures, report_tables, report_text
+from tabular_trainers import report_entry, report_measures, report_tables, report_text
 from tabular_trainers.errors import count
 from tabular_trainers.report_methods import REFERENCES, citing, interval_methods
 
@@ -82,19 +82,21 @@ def question(run):
     )
 
 
-def captions(run):
+def captions(tables, run):
     """Return what is said under each figure of a validation, by the name of the figure."""
+    pair = (run["primary_model"]["feature_set"], run["primary_model"]["model"])
     return {
         "patient_flow": "Patients from the tables to the validation. Steps that left out nobody "
         "are not drawn.",
         "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier estimate "
-        "of follow-up (b); bands: 95%.",
+        f"of follow-up (b); bands: 95%.{report_entry.curves_start(tables, run, 'overall')}",
         "discrimination": f"{words.metric_words(words.main_metric(run))} of the saved models. "
         "Open symbol and dashed line: the baseline.",
         "risk_thirds": "Thirds of the primary model's risk, cut at the tertiles of these patients. "
-        "Bands: 95%.",
+        f"Bands: 95%.{report_entry.curves_start(tables, run, 'thirds', pair)}",
         "calibration": "Each point is a fifth of the patients by predicted risk, with 95% "
-        "interval; dashed: perfect calibration. O/E: observed over expected events.",
+        "interval; dashed: perfect calibration. O/E: observed over expected events."
+        f"{report_entry.calibration(run)}",
     }
 
 
@@ -211,6 +213,7 @@ def methods(tables, run):
             f"{cite('calibration')}: observed over expected risk and the slope at the horizons; "
             "in the large, the intercept of a Poisson model of the events up to tau with the log "
             f"of each patient's predicted cumulative hazard as offset {cite('crowson')}."
+            f"{report_entry.methods(run)}"
         )
     else:
         paragraphs.append(

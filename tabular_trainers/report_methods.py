@@ -1,6 +1,7 @@
 """The methods of a run, written out for a paper, with the references that they cite."""
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers import report_entry
 from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.errors import count
 
@@ -79,7 +80,9 @@ def follow_up(run):
 
     exact = f" ({given['median']:,.6g} {unit})" if divisor != 1 else ""
     value = words.interval(*(scaled(given.get(k)) for k in ("median", "lower", "upper")), decimals)
-    return f"Median follow-up, reverse Kaplan-Meier: {value} {shown}{exact}."
+    condition = words.given_alive(given.get("start"), run).replace("alive", "followed")
+    of = f", {condition}" if condition else ""
+    return f"Median follow-up, reverse Kaplan-Meier{of}: {value} {shown}{exact}."
 
 
 def citing():
@@ -254,6 +257,7 @@ def _measures(run, cite):
         f"over thresholds {cite('decision')}, of all patients together, counts events among those "
         f"above a threshold by Kaplan-Meier {cite('decision_survival')}. Thirds of the risk were "
         f"formed within test folds; {curves} descriptive. {rule}"
+        f"{report_entry.methods(run)}"
     )
 
 
@@ -283,6 +287,8 @@ def _uncertainty(tables, run, cite):
 def interval_methods(metrics, cite):
     """Name the method of the intervals, and of which measures where there are several."""
     rows = metrics[metrics["fold"].isna() & metrics["lower"].notna() & metrics["method"].notna()]
+    # behind a semicolon stands of which patients a measure is
+    rows = rows.assign(method=rows["method"].str.partition(";")[0])
     named = rows.groupby("method", sort=False)["metric"].unique()
     told = []
     for method, measured in named.items():

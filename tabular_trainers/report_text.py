@@ -1,6 +1,7 @@
 """The words of the report: what was asked, the verdict, the probes and the captions."""
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers import report_entry
 from tabular_trainers.errors import count
 
 BANNER = (
@@ -86,7 +87,7 @@ def verdict(tables, run):
         return {
             "reads": "none",
             "headline": f"No verdict: {why}.",
-            "sentences": [_estimates(tables, run, [_main_pair(run)])],
+            "sentences": [_estimates(tables, run, [_main_pair(run)]), *_warnings(run)],
         }
     sets = [words.feature_set_words(primary[k]) for k in ("feature_set", "baseline_feature_set")]
     name = run["endpoint"]["name"]
@@ -112,11 +113,18 @@ def verdict(tables, run):
             "The interval holds both signs: a gain is not shown, nor is it shown that there is "
             "none."
         )
+    sentences += _warnings(run)
     return {
         "reads": given["reads"],
         "headline": headlines.get(given["reads"], f"{default}{sets[1]} alone."),
         "sentences": [sentence for sentence in sentences if sentence],
     }
+
+
+def _warnings(run):
+    """Say what stands against every number of the report."""
+    invalid = report_entry.invalid(run)
+    return [invalid] if invalid else []
 
 
 def _main_pair(run):
@@ -231,6 +239,9 @@ def captions(tables, run):
     kind = "Sampled estimates, seeded. " if sampled else ""
     folds = "Thirds are formed within each test fold, because risks of different folds are not "
     folds += "comparable; the grouping is descriptive."
+    pair = (chosen.get("feature_set"), chosen.get("model"))
+    of_all = report_entry.curves_start(tables, run, "overall")
+    of_thirds = report_entry.curves_start(tables, run, "thirds", pair)
     return {
         "for_whom": "The primary model in groups of patients, pairs of patients within a fold and "
         "group; 95% intervals. Dashed line: no better than chance. Solid line: no difference to "
@@ -239,7 +250,7 @@ def captions(tables, run):
         "left out.",
         "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier "
         "estimate of follow-up, in which an event ends the follow-up as censoring (b); bands: "
-        f"95%.{converted}",
+        f"95%.{converted}{of_all}",
         "discrimination": f"{words.metric_words(words.main_metric(run))} on held-out patients. "
         + (
             "Open symbols: baseline; dashed line: the baseline's estimate. "
@@ -254,11 +265,13 @@ def captions(tables, run):
         ),
         "differences": "Differences on the same patients. p: of the primary comparison as it is, "
         "of exploratory ones adjusted after Holm.",
-        "risk_thirds": f"{folds} Bands: 95%.{converted}",
-        "risk_thirds_grid": folds,
+        "risk_thirds": f"{folds} Bands: 95%.{converted}{of_thirds}",
+        "risk_thirds_grid": folds
+        + (" Each panel starts where its own numbers at risk allow it." if of_thirds else ""),
         "calibration": "Each point is a fifth of the patients by predicted risk (a third with "
         "fewer than 50 events by the horizon), with 95% interval; dashed: perfect calibration. "
-        "O/E: observed over expected events; ICI: integrated calibration index.",
+        "O/E: observed over expected events; ICI: integrated calibration index."
+        f"{report_entry.calibration(run)}",
         "calibration_grid": "As above, for every feature set and model.",
         "decision_curve": "Net benefit at the largest horizon, all folds together; bands: 95%. "
         if words.is_survival(run)

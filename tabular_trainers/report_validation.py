@@ -6,7 +6,14 @@ Everything comes from the tables and validation.json of the folder; nothing is c
 import json
 from pathlib import Path
 
-from tabular_trainers import report, report_external, report_methods, report_tables, report_text
+from tabular_trainers import (
+    report,
+    report_entry,
+    report_external,
+    report_methods,
+    report_tables,
+    report_text,
+)
 
 TABLES = ("flow", "metrics", "comparisons", "calibration", "kaplan_meier", "column_differences")
 
@@ -68,7 +75,8 @@ def render(tables, run):
         verdict=report_text.verdict(tables, run),
         intervals=report_external.FIXED,
         follow_up=report_methods.follow_up(run) if survival else None,
-        captions=report_external.captions(run),
+        entry=report_entry.dependence(run),
+        captions=report_external.captions(tables, run),
         column_sentences=report_external.column_sentences(tables),
         columns=report_external.column_tables(tables),
         calibration=[table for table in measures if table.name.startswith("calibration-")],

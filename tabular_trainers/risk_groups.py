@@ -3,9 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.censoring import Z95, kaplan_meier, survival_with_limits
+from tabular_trainers.censoring import (
+    Z95,
+    inverse_weights,
+    kaplan_meier,
+    survival_with_limits,
+)
 from tabular_trainers.errors import DataError
+from tabular_trainers.left_truncation import curve_start
 from tabular_trainers.outcome import carries_curve, label_array, strata_codes, survival_arrays
+from tabular_trainers.prediction_error import survival_from_entry
 from tabular_trainers.schema import empty
 
 THIRDS = ("low", "middle", "high")
@@ -14,6 +21,10 @@ FIFTHS, FEW = 5, 3
 
 def kaplan_meier_curves(kind, y, patient_id, folds, predictions):
     """Survival of all patients, follow-up, and survival of risk thirds of each feature set x model.
+
+    With entry times a curve starts where enough patients are at risk (`curve_start`) and gives the
+    survival of those alive and under observation then; the thirds of one model start together, at
+    the latest of their starts, so that they can be compared.
 
     Parameters
     ----------
@@ -31,20 +42,22 @@ def kaplan_meier_curves(kind, y, patient_id, folds, predictions):
     """
     if kind != "survival":
         return empty("kaplan_meier")
+    start = curve_start(y)
     known = folds.loc[folds["part"] == "test", "patient_id"]
     predictions = predictions[predictions["patient_id"].isin(known)]
     curves = [
-        _named(kaplan_meier(y, reverse=reverse), name, None, None, "all")
+        _named(kaplan_meier(y, reverse=reverse, start=start), name, None, None, "all")
         for name, reverse in (("overall", False), ("reverse", True))
     ]
     patients = pd.Index(patient_id).astype(str)
     for (feature_set, model), rows in _first_repeat(predictions):
         at = patients.get_indexer(rows["patient_id"])
         group = risk_thirds(rows["risk"].to_numpy(), rows["fold"].to_numpy())
-        for name in THIRDS:
-            inside = at[group == name]
-            if len(inside):
-                curve = kaplan_meier(y[inside])
+        members = {name: at[group == name] for name in THIRDS}
+        start = max(curve_start(y[inside]) for inside in members.values() if len(inside))
+        for name, inside in members.items():
+            if (y["time"][inside] > start).any():
+                curve = kaplan_meier(y[inside], start=start)
                 curves.append(_named(curve, "thirds", feature_set, model, name))
     columns = list(empty("kaplan_meier").columns)
     return pd.concat(curves, ignore_index=True)[columns]
@@ -56,6 +69,8 @@ def calibration(kind, y, patient_id, predictions, survival, horizons):
     Thirds are used where fewer than 50 patients have the event by the horizon (classification: are
     in the rarer class). Probabilities of different folds are comparable, so groups are those of all
     patients together, at each horizon. Equal predictions stay in one group; there can be fewer.
+    With entry times a prediction is the risk from the patient's entry to the horizon, of those who
+    entered before it.
 
     Parameters
     ----------
@@ -64,7 +79,8 @@ def calibration(kind, y, patient_id, predictions, survival, horizons):
     y : ndarray of shape (n_patients,)
     patient_id : array-like of shape (n_patients,)
     predictions, survival : DataFrame
-        ``survival`` is None for classification. Of repeated folds the first repeat is used.
+        ``survival`` is None for classification. Of repeated folds the first repeat is used. With
+        entry times ``predictions`` has ``survival_at_entry``.
     horizons : sequence of float
 
     Returns
@@ -72,7 +88,9 @@ def calibration(kind, y, patient_id, predictions, survival, horizons):
     DataFrame
         Schema ``calibration``. Observed risk is 1 - Kaplan-Meier with its log-log interval, missing
         where a group is not followed up to the horizon; classification: share positive with its
-        Wilson interval.
+        Wilson interval. With entry times: the share with the event, weighted for censoring from
+        entry on (`inverse_weights` of all patients), with Wilson's interval for as many patients as
+        would give an unweighted share the same variance.
 
     References
     ----------
@@ -90,19 +108,52 @@ def calibration(kind, y, patient_id, predictions, survival, horizons):
                 rows.append((*key, None, group, int(inside.sum()), risk[inside].mean(), *observed))
     elif survival is not None:
         wanted = survival[survival["time"].isin(list(horizons))]
+        at_entry = None if survival_arrays(y)[2] is None else _entry_survival(predictions)
         for key, part in _first_repeat(wanted):
             for horizon in horizons:
                 here = part[part["time"] == horizon]
                 at = patients.get_indexer(here["patient_id"])
-                risk = 1.0 - here["survival"].to_numpy()
-                for group, inside in _groups(risk, carries_curve(y[at], horizon)):
-                    alive, lower, upper = survival_with_limits(y[at[inside]], horizon)
-                    observed = (1.0 - alive, 1.0 - upper, 1.0 - lower)
-                    mean = risk[inside].mean()
-                    rows.append((*key, float(horizon), group, int(inside.sum()), mean, *observed))
+                alive = here["survival"].to_numpy()
+                if at_entry is None:
+                    found = _observed_in_groups(y[at], alive, horizon)
+                else:
+                    start = at_entry[key].reindex(here["patient_id"]).to_numpy()
+                    found = _observed_from_entry(y[at], alive, horizon, start)
+                rows += [(*key, float(horizon), *group) for group in found]
     frame = pd.DataFrame(rows, columns=list(empty("calibration").columns))
     numbers = ["horizon", "predicted", "observed", "lower", "upper"]
     return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _observed_in_groups(y, survival, horizon):
+    """Yield group, number, mean predicted risk, observed risk and its interval of each group."""
+    risk = 1.0 - survival
+    for group, inside in _groups(risk, carries_curve(y, horizon)):
+        alive, lower, upper = survival_with_limits(y[inside], horizon)
+        yield group, int(inside.sum()), risk[inside].mean(), 1.0 - alive, 1.0 - upper, 1.0 - lower
+
+
+def _observed_from_entry(y, survival, horizon, at_entry):
+    """Do the same from entry on, for the patients who entered before the horizon."""
+    given = survival_from_entry(y, survival[:, None], [horizon], at_entry)[:, 0]
+    time, event, entry = survival_arrays(y)
+    weight = inverse_weights(y, []).at_event[0] * (event & (time <= horizon))
+    came = entry < horizon
+    risk, weight = 1.0 - given[came], weight[came]
+    for group, inside in _groups(risk, carries_curve(y, horizon)):
+        n, share = int(inside.sum()), min(weight[inside].mean(), 1.0)
+        spread = weight[inside].var() / n
+        # as many patients as would give an unweighted share this variance
+        worth = share * (1.0 - share) / spread if 0.0 < share < 1.0 and spread > 0 else n
+        yield group, n, risk[inside].mean(), *_wilson(share * worth, worth)
+
+
+def _entry_survival(predictions):
+    """Index the predicted survival at entry by patient, for each feature set and model."""
+    return {
+        key: rows.set_index("patient_id")["survival_at_entry"]
+        for key, rows in _first_repeat(predictions)
+    }
 
 
 def risk_thirds(risk, strata=None):

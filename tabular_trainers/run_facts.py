@@ -52,6 +52,8 @@ def collect_facts(cohort, evaluation, tables, config_hash):
             "unit": endpoint.unit,
             "description": endpoint.description,
             "deaths_censored": description.deaths_are_censored(endpoint),
+            "entry": endpoint.has_entry,
+            "landmark": endpoint.landmark,
         },
         "n_patients": len(analysis.y),
         "n_events": int(event.sum()),
@@ -89,6 +91,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "missing_blocks": cohort.missing_blocks,
         "notes": _notes(cohort, plan),
         "follow_up": description.follow_up(analysis.y) if survival else None,
+        "entry_dependence": description.entry_dependence(analysis.y),
         "log_rank": _log_rank(evaluation) if survival else [],
         "verdict": verdict(primary.iloc[0]) if len(primary) else None,
         "blocks": {

@@ -177,6 +177,7 @@ def _hash(cohort, plan, n_resamples):
         "folds": plan.folds.to_csv(index=False),
         "final_part": None if final is None else [final.share, *final.analysis.patient_id],
         "horizons": list(plan.horizons),
+        "landmark": endpoint.landmark,
         "settings": [plan.seed, plan.n_trials, plan.tuning_seconds, n_resamples],
     }
     return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()

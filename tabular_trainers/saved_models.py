@@ -44,6 +44,12 @@ class SavedModel:
 
         return predict_survival(self.pipeline, self.spec, X, np.asarray(times, dtype=np.float64))
 
+    def survival_at_entry(self, X, entry):
+        """Give each patient's survival probability at its own entry, of shape (n_patients,)."""
+        from tabular_trainers.models import predict_survival_at_entry
+
+        return predict_survival_at_entry(self.pipeline, self.spec, X, entry)
+
     @property
     def has_curve(self):
         """Whether it predicts survival curves."""

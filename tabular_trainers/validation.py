@@ -93,7 +93,9 @@ def validate_on(
         "title": cohort.title,
         "time_zero": cohort.time_zero,
         "endpoint": {
-            name: getattr(endpoint, name) for name in ("name", "kind", "unit", "description")
+            **{name: getattr(endpoint, name) for name in ("name", "kind", "unit", "description")},
+            "entry": endpoint.has_entry,
+            "landmark": endpoint.landmark,
         },
         **found.facts(),
         **{name: run[name] for name in ("model_labels", "risk_scales", "seed")},

@@ -448,6 +448,29 @@ def test_entry_after_time(refused):
     )
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            "landmark = 30",
+            "[endpoints.os]: landmark is given without entry; it is for patients who came under "
+            "observation after time zero. Give entry, or leave landmark out.",
+        ),
+        (
+            'entry = "entry"\nlandmark = 0',
+            "[endpoints.os], option 'landmark': expected a time above 0.",
+        ),
+        (
+            'entry = "entry"\nlandmark = 365\nhorizons = [100, 365]',
+            "[endpoints.os]: landmark is not before the largest of horizons; expected one that is.",
+        ),
+    ],
+)
+def test_landmark(refused, lines, told):
+    toml = TOML.replace('event = "status"', f'event = "status"\n{lines}')
+    assert refused(toml=toml) == f"cohort.toml, {told}"
+
+
 def test_more_than_two_classes(refused):
     assert refused(toml=RESPONSE) == (
         "clinical.csv, column stage: 2 labels besides 'III' (positive): 'II', 'I'; expected one. "

@@ -339,10 +339,10 @@ def test_entry_makes_a_third_field(load):
         f"{line},{'entry' if i == 0 else 10 * i}"
         for i, line in enumerate(CLINICAL.strip().split("\n"))
     )
-    cohort = load(
-        TOML.replace('event = "status"', 'event = "status"\nentry = "entry"'), clinical=clinical
-    )
+    toml = TOML.replace('event = "status"', 'event = "status"\nentry = "entry"\nlandmark = 15')
+    cohort = load(toml, clinical=clinical)
     assert cohort.endpoint().has_entry
+    assert cohort.endpoint().landmark == 15.0
     assert cohort.analysis_set().y["entry"].tolist() == [20, 30, 10]
     assert cohort.endpoint().description == (
         "event: status is 'dead'; time: days, days; entry: entry, days"

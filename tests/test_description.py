@@ -16,9 +16,17 @@ def test_follow_up_agrees_with_r_survfit_of_moved_censorings():
     assert [found[name] for name in ("median", "lower", "upper")] == expected
 
 
+def test_follow_up_under_late_entry_is_of_those_still_followed():
+    # a, alone from 0 to 1, is left out; from 2 on all of b to f are at risk: the largest number
+    y = outcome([1, 4, 6, 8, 9, 9], [0, 0, 1, 0, 0, 1], [0, 2, 2, 2, 2, 2])
+    # censored at 4 (1 of 5), at 8 (1 of 3), at 9 (1 of 1 left beside the event): 4/5, 8/15, 0
+    found = description.follow_up(y)
+    assert (found["start"], found["median"]) == (2.0, 9.0)
+
+
 def test_follow_up_that_never_comes_to_one_half():
     found = description.follow_up(outcome([1, 2, 3, 4], [1, 1, 1, 1]))
-    assert found == {"median": None, "lower": None, "upper": None}
+    assert found == {"median": None, "lower": None, "upper": None, "start": 0.0}
 
 
 def test_candidate_parameters_counted_by_hand():

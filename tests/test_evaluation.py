@@ -167,13 +167,18 @@ def test_models_that_ignore_entry_times_refuse_before_anything_runs():
     )
 
 
-def test_late_entry_is_fitted_and_measured_where_it_is_defined():
-    found = evaluate(
-        synthetic_cohort(150, features={"clinical": 3}, entry=True),
-        folds=3,
-        n_trials=1,
-        **RESAMPLES,
-    )
+@pytest.fixture(scope="module")
+def late_cohort():
+    return synthetic_cohort(200, features={"clinical": 3}, entry=True)
+
+
+def with_landmark(cohort, landmark):
+    endpoint = dataclasses.replace(cohort.endpoint(), landmark=landmark)
+    return dataclasses.replace(cohort, endpoints={endpoint.name: endpoint})
+
+
+def test_late_entry_is_fitted_and_measured_where_it_is_defined(late_cohort):
+    found = evaluate(late_cohort, folds=3, n_trials=1, **RESAMPLES)
     assert found.plan.models == ("cox", "rsf", "xgb")
     overall = found.metrics[found.metrics["fold"].isna()].set_index("metric")["estimate"]
     assert overall["harrell_c"].notna().all()
@@ -213,6 +218,23 @@ def test_late_fusion_stands_beside_the_others(cohort):
     rows = compare(found)
     assert (rows["feature_set"] == late).sum() >= 3
     assert (rows["baseline_feature_set"] != late).all()
+
+
+def test_survival_at_entry_is_that_of_the_fold_model(late_cohort):
+    plan = make_plan(late_cohort, models=["rsf"], folds=2, n_trials=1)
+    # asked for at its own entry only: the survival table of a plan with that one time must agree
+    first = fit_fold(plan, "clinical", "rsf", 0, 0)["predictions"].iloc[7]
+    entry = float(plan.analysis.y["entry"][plan.analysis.patient_id.get_loc(first["patient_id"])])
+    asked = dataclasses.replace(plan, times=np.array([entry]))
+    curve = fit_fold(asked, "clinical", "rsf", 0, 0)["survival"].set_index("patient_id")
+    assert curve.loc[first["patient_id"], "survival"] == first["survival_at_entry"] < 1
+
+
+def test_a_landmark_stands_before_the_largest_horizon_with_patients_at_risk(late_cohort):
+    with pytest.raises(DataError, match=r"landmark 1900 days is not before the largest horizon"):
+        make_plan(with_landmark(late_cohort, 1900.0), models=["cox"])
+    with pytest.raises(DataError, match=r"landmark 0.01: none of 200 patients is at risk then"):
+        make_plan(with_landmark(late_cohort, 0.01), models=["cox"])
 
 
 def test_classification_runs_the_same_way():

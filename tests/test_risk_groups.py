@@ -5,7 +5,8 @@ import pytest
 from tabular_trainers import description
 from tabular_trainers.errors import DataError
 from tabular_trainers.folds import make_folds
-from tabular_trainers.metrics import kaplan_meier
+from tabular_trainers.left_truncation import curve_start
+from tabular_trainers.metrics import inverse_weights, kaplan_meier
 from tabular_trainers.schema import validate
 from tests.survival_golden import GOLDEN, PATIENTS, golden_outcome, outcome, simulated
 
@@ -93,6 +94,64 @@ def test_calibration_in_fifths_of_predicted_risk_and_in_thirds_under_50_events()
     assert row[["observed", "lower", "upper"]].tolist() == pytest.approx(expected)
     predicted = 1 - np.exp(-365 / 1500 * np.exp(risk[highest]))
     assert row["predicted"] == pytest.approx(predicted.mean())
+
+
+def late_tables():
+    y, risk, folds, predictions, survival = tables()
+    entry = np.random.default_rng(1).random(N) * np.minimum(y["time"], 600)
+    late = outcome(y["time"], y["event"], entry)
+    at = pd.Index(IDS).get_indexer(predictions["patient_id"])
+    at_entry = np.exp(-entry[at] / 1500 * np.exp(risk[at]))
+    return late, risk, folds, predictions.assign(survival_at_entry=at_entry), survival
+
+
+def test_late_curves_start_where_enough_are_at_risk_and_thirds_start_together():
+    y, risk, folds, predictions, _ = late_tables()
+    curves = description.kaplan_meier_curves("survival", y, IDS, folds, predictions)
+    validate(curves, "kaplan_meier")
+    overall = curves[curves["curve"] == "overall"]
+    start = overall["time"].iloc[0]
+    at_risk = ((y["entry"] <= start) & (y["time"] > start)).sum()
+    assert start > 0
+    assert at_risk == overall["n_at_risk"].iloc[0] == 10
+    # survival given alive at the start, factor by factor
+    survival = 1.0
+    for t in np.unique(y["time"][y["event"] & (y["time"] > start) & (y["time"] <= 700)]):
+        exposed = (y["entry"] < t) & (y["time"] >= t)
+        survival *= 1 - (y["event"] & (y["time"] == t)).sum() / exposed.sum()
+    assert overall[overall["time"] <= 700]["survival"].iloc[-1] == pytest.approx(survival)
+    thirds = curves[curves["curve"] == "thirds"].groupby("group")["time"].min()
+    assert len(thirds) == 3
+    assert thirds.nunique() == 1
+    group = description.risk_thirds(predictions["risk"], predictions["fold"])
+    members = pd.Index(IDS).get_indexer(predictions["patient_id"])
+    starts = [curve_start(y[members[group == name]]) for name in ("low", "middle", "high")]
+    assert thirds.iloc[0] == max(starts) > min(starts)
+
+
+def test_late_calibration_is_of_the_risk_from_entry_on():
+    y, risk, _, predictions, survival = late_tables()
+    table = description.calibration("survival", y, IDS, predictions, survival, (365.0, 1000.0))
+    validate(table, "calibration")
+    came = y["entry"] < 365
+    assert came.sum() < N
+    assert table[table["horizon"] == 365]["n"].sum() == came.sum()
+    given = np.exp(-(365 - y["entry"]) / 1500 * np.exp(risk))[came]
+    highest = np.argsort(given)[: table[table["horizon"] == 365]["n"].iloc[-1]]
+    row = table[table["horizon"] == 365].iloc[-1]
+    assert row["predicted"] == pytest.approx(1 - given[highest].mean())
+    weights = (inverse_weights(y, []).at_event[0] * (y["time"] <= 365))[came][highest]
+    assert row["observed"] == pytest.approx(weights.mean())
+    assert 0 <= row["lower"] < row["observed"] < row["upper"] <= 1
+    # without censoring every weight is 1: Wilson's interval of the plain share
+    everybody = outcome(y["time"], np.ones(N), y["entry"])
+    table = description.calibration("survival", everybody, IDS, predictions, survival, (365.0,))
+    row = table.iloc[-1]
+    events = (everybody["time"] <= 365)[came][highest].sum()
+    from scipy.stats import binomtest
+
+    expected = binomtest(int(events), len(highest)).proportion_ci(method="wilson")
+    assert row[["lower", "upper"]].tolist() == pytest.approx([expected.low, expected.high])
 
 
 def test_a_group_not_followed_up_to_the_horizon_has_no_observed_risk():

@@ -3,6 +3,7 @@
 A new model is its own module with a `ModelSpec`, and one row below.
 """
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -30,6 +31,7 @@ __all__ = [
     "make_model",
     "predict_risk",
     "predict_survival",
+    "predict_survival_at_entry",
     "save_model",
     "split_parameters",
 ]
@@ -145,3 +147,19 @@ def predict_risk(pipeline, spec, X):
 def predict_survival(pipeline, spec, X, times):
     """Give the survival probabilities of patients, of shape (n_patients, n_times)."""
     return spec.curve(pipeline[-1], pipeline[0].transform(X), times)
+
+
+def predict_survival_at_entry(pipeline, spec, X, entry):
+    """Give the survival probability of each patient at its own entry, of shape (n_patients,).
+
+    Patients are taken in order of entry, some at a time, so that the table of their curves at all
+    entries of the lot stays small.
+    """
+    found = np.empty(len(X))
+    order = np.argsort(entry, kind="stable")
+    for first in range(0, len(order), 256):
+        rows = order[first : first + 256]
+        times, place = np.unique(entry[rows], return_inverse=True)
+        curves = predict_survival(pipeline, spec, X.iloc[rows], times)
+        found[rows] = curves[np.arange(len(rows)), place]
+    return found
