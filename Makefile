@@ -14,7 +14,7 @@ PYTEST = $(BIN)/pytest -n logical --dist loadfile $(ARGS)
 ELSEWHERE = slow or gpu or slurm or browser
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-lowest lint benchmark wheelhouse clean
+.PHONY: help demo test test-slow test-lowest lint benchmark benchmark-tcga wheelhouse clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -38,6 +38,9 @@ lint: $(VENV)/.installed-test  ## check style and format
 
 benchmark: $(VENV)/.installed  ## measure speed and memory (hours, idle machine): RESULTS.md
 	$(BIN)/python tests/benchmarks/benchmark.py $(ARGS)
+
+benchmark-tcga: $(VENV)/.installed  ## compare with published deep models on TCGA (half an hour): TCGA.md
+	$(BIN)/python tests/benchmarks/tcga.py $(ARGS)
 
 wheelhouse: $(VENV)/.created  ## collect every wheel and hash, to install where there is no internet
 	rm -rf build wheelhouse.partial
