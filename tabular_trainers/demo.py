@@ -160,7 +160,8 @@ def synthetic_cohort(
     keep = np.arange(n_drawn)
     if entry:
         keep = np.flatnonzero(outcome["entry"] < outcome["time"])[:n]
-    patients = pd.Index([f"S{i + 1:05d}" for i in range(len(keep))], name="patient_id")
+    names = [f"S{seed}-{i + 1:05d}" for i in range(len(keep))]  # no patient in two seeds
+    patients = pd.Index(names, name="patient_id")
     outcome, contributions = (t.iloc[keep].set_axis(patients) for t in (outcome, contributions))
     risk = pd.Series(risk[keep], index=patients, name="risk")
     blocks = {}
