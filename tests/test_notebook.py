@@ -150,7 +150,8 @@ def test_unknown_notebook():
     with pytest.raises(SchemaError) as caught:
         notebook_run.find_notebook("quikstart")
     assert str(caught.value) == (
-        "unknown notebook 'quikstart'; known: quickstart. Did you mean 'quickstart'?"
+        "unknown notebook 'quikstart'; known: classification, quickstart, survival_baselines. "
+        "Did you mean 'quickstart'?"
     )
 
 
@@ -210,11 +211,55 @@ def test_parameters_of_the_quickstart_are_the_options_of_run():
     assert all(parameter["help"] for parameter in known.values())
 
 
-def test_quickstart_is_bound_to_no_environment():
-    notebook = nbformat.read(QUICKSTART, as_version=4)
+@pytest.mark.parametrize("name", notebook_run.notebook_titles())
+def test_notebooks_are_bound_to_no_environment(name):
+    notebook = nbformat.read(notebook_run.find_notebook(name), as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
     assert notebook.metadata.kernelspec == {
         "display_name": "Python 3",
         "language": "python",
         "name": "python3",
     }
     assert "papermill" not in notebook.metadata
+
+
+# --- the other tutorials -------------------------------------------------------------------------
+
+TINY = ["-p", "patients=150", "-p", "folds=2", "-p", "trials=1"]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize(
+    ("name", "parameters", "n_figures"),
+    [
+        (
+            "survival_baselines",
+            ["-p", "models=cox", "-p", "feature_sets=clinical+genomics,late:clinical+genomics"],
+            5,
+        ),
+        ("classification", ["-p", "models=logistic", "-p", "feature_sets=clinical+genomics"], 6),
+    ],
+)
+def test_tutorials_run_through_the_command(
+    tmp_path, monkeypatch, capsys, name, parameters, n_figures
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.app(["notebook", name, *TINY, *parameters])
+    assert (end.value.code or 0) == 0
+    assert capsys.readouterr().out == f"{name}.ipynb\n"
+    notebook = nbformat.read(f"{name}.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == n_figures
+    assert printed_path(notebook).is_file()
+
+
+@pytest.mark.parametrize("name", ["survival_baselines", "classification"])
+def test_parameters_of_the_tutorials_are_options_of_run_but_for_those_they_name(name):
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook_run.find_notebook(name)))
+    options = set(inspect.signature(cli.run).parameters)
+    assert set(known) - options <= {"patients", "external", "external_data"}
+    assert all(parameter["help"] for parameter in known.values())
