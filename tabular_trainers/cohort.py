@@ -243,7 +243,8 @@ class Cohort:
         -------
         pandas.DataFrame
             Columns ``block.column`` of the patients with every block; with ``missing_blocks =
-            "impute"`` of all patients, and an indicator ``missing_blocks.<block>`` for each block.
+            "impute"`` of all patients, and an indicator ``missing_blocks.<block>`` for each block
+            of the cohort: a model of some blocks may know who lacks another.
 
         Raises
         ------
@@ -263,8 +264,9 @@ class Cohort:
             axis=1,
         )
         if self.missing_blocks == "impute":
-            for name, table in tables.items():
-                X[f"{MISSING_BLOCKS}.{name}"] = (~patients.isin(table.index)).astype(float)
+            for name, block in self.blocks.items():
+                lacks = ~patients.isin(block.table.index)
+                X[f"{MISSING_BLOCKS}.{name}"] = lacks.astype(float)
         return X.rename_axis("patient_id")
 
     def _kept(self, endpoint, used):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tabular_trainers.cohort import MISSING_BLOCKS
 from tabular_trainers.errors import SchemaError, count, listing
 from tabular_trainers.feature_sets import blocks_of, file_name, is_late
 
@@ -116,7 +117,8 @@ def _same_columns(X, metadata):
         for name, kind in expected.items()
         if name in X.columns and is_numeric_dtype(X[name]) != (kind == "numeric")
     ]
-    extra = [name for name in X.columns if name not in expected]
+    indicators = tuple(name for name in X.columns if name.startswith(f"{MISSING_BLOCKS}."))
+    extra = [name for name in X.columns if name not in expected and name not in indicators]
     if missing or changed:
         parts = [
             f"{count(len(names), 'column')} {what}: {listing(names)}"

@@ -327,3 +327,20 @@ def test_a_model_of_some_hospitals_holds_in_the_others(real_data, root, tmp_path
     assert facts["n_patients"] == len(aside)
     found = read_written(out / "metrics.parquet").query("metric == 'harrell_c' and fold.isna()")
     assert (found["estimate"] > 0.75).all()  # published models of this cohort reach .8 and more
+
+
+def test_the_baseline_knows_who_lacks_a_block_also_elsewhere(tmp_path):
+    own, other = (
+        dataclasses.replace(
+            synthetic_cohort(
+                240, features={"clinical": 3, "genomics": 4}, missing_blocks=0.3, seed=s
+            ),
+            missing_blocks="impute",
+        )
+        for s in (1, 2)
+    )
+    run = runs.run(own, out=tmp_path / "run", models=["cox"], **SETTINGS)
+    _, metadata = load_model(run / "models" / "clinical" / "cox.skops")
+    assert "missing_blocks.genomics" in metadata["columns"]
+    out = validate_on(run, other, out=tmp_path / "validation", n_resamples=40)
+    assert set(read_tables(out)["predictions"]["feature_set"]) == {"clinical", "clinical+genomics"}
