@@ -150,7 +150,7 @@ def test_unknown_notebook():
     with pytest.raises(SchemaError) as caught:
         notebook_run.find_notebook("quikstart")
     assert str(caught.value) == (
-        "unknown notebook 'quikstart'; known: classification, quickstart, survival_baselines. "
+        "unknown notebook 'quikstart'; known: quickstart, survival_baselines, classification. "
         "Did you mean 'quickstart'?"
     )
 
