@@ -111,7 +111,8 @@ def concordance(y, risks, strata=None, cluster=None):
     cluster : array-like of shape (n_patients,), default=None
         Sites: influences are summed within each first (R's ``cluster``), so that patients of one
         site need not be independent. A missing one is a cluster of its own. The variance needs
-        many clusters: with fewer than about 10 it is too small.
+        many clusters: of 2,000 simulated 95% intervals, 93% held the truth with 30 sites, 91% with
+        10 (tests/benchmarks/COVERAGE.md).
 
     Returns
     -------

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -111,6 +112,15 @@ def test_risks_that_order_everybody_alike_differ_by_nothing():
         difference = found.difference(i, j)
         assert difference[:4] == (0.0, 0.0, 0.0, 0.0)
         assert np.isnan(difference.p_value)
+
+
+def test_what_rounding_leaves_of_two_equal_variances_is_no_error():
+    found = concordance(*simulated(50)[:2])
+    variance = found.covariance[0, 0]
+    nearly = np.nextafter(variance, 0)
+    covariance = np.array([[variance, nearly], [nearly, variance]])
+    twice = dataclasses.replace(found, estimate=np.repeat(found.estimate, 2), covariance=covariance)
+    assert twice.difference(0, 1).standard_error == 0.0
 
 
 def test_a_constant_risk_and_a_perfect_one_have_no_error():
