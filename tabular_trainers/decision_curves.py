@@ -14,13 +14,14 @@ from tabular_trainers.held_out import (
     weight_table,
 )
 from tabular_trainers.kernels import compile_kernel
+from tabular_trainers.left_truncation import at_landmark, at_risk_at
 from tabular_trainers.outcome import finite_vector, label_array, survival_arrays, weight_rows
 from tabular_trainers.schema import empty
 
 MOST_THRESHOLDS = 50
 
 
-def net_benefit(y, probability, horizon=None, thresholds=(0.1,), weights=None):
+def net_benefit(y, probability, horizon=None, thresholds=(0.1,), weights=None, landmark=None):
     """Net benefit of treating the patients whose predicted risk is at or above a threshold.
 
     True positives minus false positives times threshold / (1 - threshold), over all patients.
@@ -32,14 +33,19 @@ def net_benefit(y, probability, horizon=None, thresholds=(0.1,), weights=None):
     Parameters
     ----------
     y : ndarray of shape (n_patients,)
-        Survival (structured ``event``, ``time``; no entry times) or labels 0 and 1.
+        Survival (structured ``event``, ``time``; with ``entry`` a landmark is required) or labels 0
+        and 1.
     probability : array-like of shape (n_patients,)
-        Predicted probability of the event by the horizon (1 - survival), or of class 1.
+        Predicted probability of the event by the horizon (1 - survival), or of class 1. With a
+        landmark: given survival to it, 1 - S(horizon) / S(landmark).
     horizon : float, default=None
         In the unit of the endpoint; classification takes none.
     thresholds : sequence of float, default=(0.1,)
         Increasing, above 0 and below 1.
     weights : array-like of shape (n_patients,) or (n_replicates, n_patients), default=None
+    landmark : float, default=None
+        Count the patients at risk then, with the clock restarted: the way to an answer with entry
+        times. The horizon stays on the original clock.
 
     Returns
     -------
@@ -48,7 +54,8 @@ def net_benefit(y, probability, horizon=None, thresholds=(0.1,), weights=None):
     Raises
     ------
     DataError
-        If ``y`` has entry times, or a threshold or probability is out of range.
+        If ``y`` has entry times and no landmark is given, the landmark is not before the horizon,
+        or a threshold or probability is out of range.
 
     References
     ----------
@@ -62,6 +69,15 @@ def net_benefit(y, probability, horizon=None, thresholds=(0.1,), weights=None):
     thresholds = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
     if not ((thresholds > 0) & (thresholds < 1)).all() or not (np.diff(thresholds) > 0).all():
         raise DataError("thresholds: expected increasing values above 0 and below 1.")
+    if np.asarray(y).dtype.names is not None:
+        if landmark is not None and horizon is not None:
+            if landmark >= horizon:
+                raise DataError(
+                    f"horizon {horizon:g}: expected one after the landmark, {landmark:g}."
+                )
+            horizon = horizon - landmark
+        at_risk, y = at_landmark(y, landmark)
+        probability, rows = probability[at_risk], np.ascontiguousarray(rows[:, at_risk])
     time, event = _follow_up(y, horizon)
     found = _net_benefits(time, event, probability, thresholds, rows, horizon)
     return found[0] if one else found
@@ -72,11 +88,6 @@ def _follow_up(y, horizon):
     if np.asarray(y).dtype.names is None:
         positive = label_array(y)
         return np.where(positive, 0.0, 1.0), positive
-    if "entry" in y.dtype.names:
-        raise DataError(
-            "y has entry times (left truncation): net benefit counts patients from a common start. "
-            "Give the endpoint a landmark: patients at risk then, clock restarted."
-        )
     if horizon is None:
         raise DataError("horizon: expected a time; net benefit of survival is at a horizon.")
     time, event, _ = survival_arrays(y)
@@ -162,33 +173,47 @@ def decision_curve(
     horizons=(),
     n_resamples=500,
     seed=0,
+    landmark=None,
 ):
     """Net benefit of every feature set and model over thresholds, with bootstrap intervals.
 
     Probabilities of different folds are comparable, so all patients are taken together. The
     resamples are those of `score`. With repeated folds the net benefit is the mean over repeats.
+    With entry times it is of the patients at risk at the landmark, at the horizons after it.
 
     Parameters
     ----------
     kind : str
         ``survival`` or ``classification``.
-    y, patient_id, folds, predictions, survival, site, horizons, n_resamples, seed
-        As in `score`.
+    y, patient_id, folds, predictions, survival, site, horizons, n_resamples, seed, landmark
+        As in `score`; with a landmark ``survival`` is predicted at it too.
 
     Returns
     -------
     DataFrame
-        Schema ``decision_curve``; empty with entry times, or without predicted survival.
+        Schema ``decision_curve``; empty with entry times and no landmark, or without predicted
+        survival.
     """
     columns = list(empty("decision_curve").columns)
-    if kind == "survival" and (survival is None or "entry" in y.dtype.names):
-        return empty("decision_curve")
+    if kind == "survival":
+        late = "entry" in y.dtype.names
+        if survival is None or (late and landmark is None):
+            return empty("decision_curve")
+        horizons = [at for at in horizons if landmark is None or at > landmark]
+        if not horizons or (landmark is not None and not at_risk_at(y, landmark).any()):
+            return empty("decision_curve")
     patients = pd.Index(patient_id).astype(str)
     resamples = draw_resamples(patients, folds, site, n_resamples, seed)
     method = bootstrap_method(n_resamples, site)
-    table = survival[survival["time"].isin(list(horizons))] if kind == "survival" else predictions
+    if landmark is not None:
+        n_at_risk = int(at_risk_at(y, landmark).sum())
+        method += f"; {n_at_risk} of {len(y)} patients at risk at landmark {landmark:g}"
+    table = predictions
+    if kind == "survival":
+        wanted = list(horizons) + ([] if landmark is None else [landmark])
+        table = survival[survival["time"].isin(wanted)]
     found = by_model(table, patients)
-    risks = {key: list(_risks(kind, part)) for key, part in found.items()}
+    risks = {key: list(_risks(kind, part, landmark)) for key, part in found.items()}
     rows = []
     for k, at in enumerate(horizons if kind == "survival" else (None,)):
         highest = max(risk[:, k].max() for parts in risks.values() for _, risk in parts)
@@ -197,8 +222,8 @@ def decision_curve(
             draws, everybody = [], []
             for position, risk in parts:
                 weights, own = weight_table(resamples, position), y[position]
-                draws.append(net_benefit(own, risk[:, k], at, thresholds, weights))
-                everybody.append(_treat_all(own, at, thresholds, weights[:1])[0])
+                draws.append(net_benefit(own, risk[:, k], at, thresholds, weights, landmark))
+                everybody.append(_treat_all(own, at, thresholds, weights[:1], landmark)[0])
             mean, treat_all = np.mean(draws, axis=0), np.mean(everybody, axis=0)
             for t, threshold in enumerate(thresholds):
                 _, lower, upper = interval(mean[1:, t])
@@ -223,7 +248,7 @@ def default_thresholds(highest):
     return np.arange(step, max(last, step) + 1, step) / 100
 
 
-def _risks(kind, part):
+def _risks(kind, part, landmark):
     """Yield the patients of each repeat and their probabilities at the horizons, a column each."""
     for repeat in np.unique(part["repeat"]):
         if kind == "classification":
@@ -231,12 +256,23 @@ def _risks(kind, part):
             yield own["position"], own["risk"][:, None]
             continue
         position = np.unique(part["position"][part["repeat"] == repeat])
-        yield position, 1.0 - survival_of_repeat(part, repeat, position)[1]
+        times, survival = survival_of_repeat(part, repeat, position)
+        if landmark is not None:
+            if times[0] != landmark:
+                raise DataError(f"survival: no prediction at the landmark, {landmark:g}.")
+            # where a model leaves no survival at the landmark, it leaves none afterwards
+            start, later = survival[:, :1], survival[:, 1:]
+            survival = np.divide(later, start, out=np.zeros_like(later), where=start > 0)
+            survival = survival.clip(0.0, 1.0)
+        yield position, 1.0 - survival
 
 
-def _treat_all(y, horizon, thresholds, weights):
+def _treat_all(y, horizon, thresholds, weights, landmark):
     if horizon is None:
         risk = (weights @ label_array(y) / weights.sum(axis=1))[:, None]
     else:
+        at_risk, y = at_landmark(y, landmark)
+        weights = np.ascontiguousarray(weights[:, at_risk])
+        horizon = horizon if landmark is None else horizon - landmark
         risk = 1.0 - product_limit(y, [horizon], weights, reverse=False)[1]
     return risk - (1.0 - risk) * thresholds / (1.0 - thresholds)

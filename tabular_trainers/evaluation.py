@@ -180,6 +180,7 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
         "horizons": plan.horizons,
         "n_resamples": n_resamples,
         "seed": plan.seed,
+        "landmark": analysis.endpoint.landmark,
     }
     scored, headline = metrics.score(*given, **options)
     return Evaluation(

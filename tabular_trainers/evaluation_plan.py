@@ -132,7 +132,7 @@ def make_plan(
             analysis.endpoint.horizons,
         )
         _check_landmark(analysis, max(horizons))
-        times = np.unique([*horizons, *metrics.time_grid(max(horizons))])
+        times = prediction_times(analysis.endpoint, horizons)
     return Plan(
         analysis, models, table, note, times, horizons, seed, n_trials, tuning_seconds, final_part
     )
@@ -182,6 +182,14 @@ def _check_models(models, endpoint):
             f"{listing(refusing)} cannot take. {advice}"
         )
     return models
+
+
+def prediction_times(endpoint, horizons):
+    """List when survival is predicted: at the horizons, a grid up to the last, and the landmark."""
+    from tabular_trainers.metrics import time_grid
+
+    landmark = [] if endpoint.landmark is None else [endpoint.landmark]
+    return np.unique([*horizons, *time_grid(max(horizons)), *landmark])
 
 
 def _check_landmark(analysis, tau):

@@ -9,7 +9,7 @@ from tabular_trainers import metrics
 from tabular_trainers.comparison import compare
 from tabular_trainers.errors import DataError, count
 from tabular_trainers.evaluation import Evaluation, measure
-from tabular_trainers.evaluation_plan import Plan
+from tabular_trainers.evaluation_plan import Plan, prediction_times
 from tabular_trainers.recalibration import in_the_large, logistic_in_the_large, own_hazard
 
 SANDWICH = "sandwich estimator"
@@ -102,7 +102,7 @@ def measure_saved(analysis, models, features, *, n_resamples=500, seed=0):
     """
     saved = models[analysis.full]
     horizons, notes = _horizons(analysis, saved)
-    times = np.unique([*horizons, *metrics.time_grid(max(horizons))]) if horizons else np.empty(0)
+    times = prediction_times(analysis.endpoint, horizons) if horizons else np.empty(0)
     analysis = dataclasses.replace(
         analysis, feature_sets={name: tuple(X.columns) for name, X in features.items()}
     )

@@ -32,7 +32,7 @@ def by_model(table, patients):
             "patient_id; expected none."
         )
     columns["position"] = position
-    for name in ("risk", "time", "survival"):
+    for name in ("risk", "survival_at_entry", "time", "survival"):
         if name in table.columns:
             columns[name] = table[name].to_numpy(dtype=np.float64)
     sets, set_names = pd.factorize(table["feature_set"], sort=False)

@@ -15,6 +15,12 @@ from tabular_trainers.outcome import survival_arrays
 MIN_AT_RISK = 10  # below it one event moves a curve by more than a tenth
 
 
+def at_risk_at(y, landmark):
+    """Whether each patient is under observation at a time: entry <= landmark < time."""
+    time, _, entry = survival_arrays(y)
+    return (time > landmark) & (True if entry is None else entry <= landmark)
+
+
 def at_landmark(y, landmark=None):
     """Take the patients at risk at a landmark and restart their clock there.
 
@@ -62,9 +68,7 @@ def at_landmark(y, landmark=None):
             )
         at_risk, start = np.ones(len(time), dtype=bool), 0.0
     else:
-        at_risk, start = time > landmark, float(landmark)
-        if entry is not None:
-            at_risk &= entry <= landmark
+        at_risk, start = at_risk_at(y, landmark), float(landmark)
     if not at_risk.any():
         raise DataError(
             f"landmark {start:g}: none of {count(len(time), 'patient')} is at risk then; expected "

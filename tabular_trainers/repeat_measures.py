@@ -6,8 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tabular_trainers.bootstrap import bootstrap_method, cluster_codes, sum_by_cluster
-from tabular_trainers.calibration import calibration_slope, observed_expected
-from tabular_trainers.censoring import inverse_weights, product_limit
+from tabular_trainers.calibration import (
+    calibration_slope,
+    expected_risk,
+    observed_expected,
+    observed_risk,
+)
+from tabular_trainers.censoring import inverse_weights
 from tabular_trainers.concordance import pair_sums, time_order
 from tabular_trainers.concordance_error import influence_of_pairs, pairs_of_patients
 from tabular_trainers.discrimination import (
@@ -18,16 +23,31 @@ from tabular_trainers.discrimination import (
 )
 from tabular_trainers.errors import DataError
 from tabular_trainers.held_out import draw_resamples, weight_table
-from tabular_trainers.outcome import MIN_EVENTS, carries_curve, label_array, ratio, survival_arrays
+from tabular_trainers.left_truncation import at_landmark, at_risk_at
+from tabular_trainers.outcome import (
+    MIN_EVENTS,
+    carries_curve,
+    entered_by,
+    label_array,
+    ratio,
+    survival_arrays,
+)
 from tabular_trainers.prediction_error import (
     brier_parts,
+    brier_rows,
+    enough_entered,
     integrate,
     log_error,
     squared_error,
+    survival_from_entry,
     survival_matrix,
 )
 from tabular_trainers.smoothed_calibration import integrated_calibration_index
 from tabular_trainers.uncertainty import Draws, Influences
+
+NEEDS_LANDMARK = "not computed: with entry times (left truncation) give the endpoint a landmark"
+BEFORE_LANDMARK = "not computed: the horizon is not after the landmark"
+NOBODY_THERE = "not computed: no patient is at risk at the landmark"
 
 
 class Measure(NamedTuple):
@@ -40,8 +60,8 @@ class Measure(NamedTuple):
 class Setting:
     """What all repeats share: outcomes, horizons, resamples and sites."""
 
-    def __init__(self, kind, y, patients, folds, site, horizons, n_resamples, seed):
-        self.kind, self.y, self.horizons = kind, y, horizons
+    def __init__(self, kind, y, patients, folds, site, horizons, n_resamples, seed, landmark=None):
+        self.kind, self.y, self.horizons, self.landmark = kind, y, horizons, landmark
         self.site = cluster_codes(site)
         self.method = bootstrap_method(n_resamples, site)
         self._drawn = (patients, folds, site, n_resamples, seed)
@@ -69,11 +89,6 @@ class Repeat:
         self.horizons = setting.horizons
         self._beyond = {}
 
-    @property
-    def has_entry(self):
-        """Whether patients came under observation later than time zero."""
-        return "entry" in self.y.dtype.names
-
     @cached_property
     def weights(self):
         """Row 0 counts every patient once, then the resamples."""
@@ -86,20 +101,27 @@ class Repeat:
 
     @cached_property
     def observed(self):
-        """Kaplan-Meier risk at each horizon, (1 + n_resamples,)."""
+        """Observed risk at each horizon, (1 + n_resamples,)."""
         times = list(self.horizons)
-        risk = 1.0 - product_limit(self.y, times, self.weights, reverse=False)[1]
+        risk = observed_risk(self.y, times, self.weights, self.inverse)
         return dict(zip(times, risk.T, strict=True))
 
-    def beyond(self, times):
-        """Inverse censoring survival at the predicted times, (1 + n_resamples, n_times)."""
+    def inverse_at(self, times):
+        """Give the weights with those beyond the predicted times, the same for all models."""
         key = times.tobytes()
         if key not in self._beyond:
-            survival = product_limit(self.y, times, self.weights, reverse=True)[1]
-            inverse = np.zeros_like(survival)
-            np.divide(1.0, survival, out=inverse, where=survival > 0)
-            self._beyond[key] = inverse
-        return self._beyond[key]
+            self._beyond[key] = inverse_weights(self.y, times, self.weights).beyond
+        return self.inverse._replace(beyond=self._beyond[key])
+
+    @cached_property
+    def start(self):
+        """Where measures without a version for entry times start; their patients and weights."""
+        landmark = self.setting.landmark
+        if landmark is None:
+            return Start(0.0, slice(None), self.y, self.weights, self.inverse.at_event)
+        at_risk, y = at_landmark(self.y, landmark)
+        weights = np.ascontiguousarray(self.weights[:, at_risk])
+        return Start(landmark, at_risk, y, weights, inverse_weights(y, [], weights).at_event)
 
     def drawn(self, values, folds=None):
         """Make a measure from its value for every row of weights."""
@@ -111,6 +133,16 @@ class Repeat:
             ratio(numerator.sum(axis=1), denominator.sum(axis=1)),
             ratio(numerator[0], denominator[0]),
         )
+
+
+class Start(NamedTuple):
+    """Patients at risk at a time from which their clock runs, and their censoring weights."""
+
+    time: float
+    at_risk: np.ndarray | slice
+    y: np.ndarray
+    weights: np.ndarray
+    at_event: np.ndarray
 
 
 def harrell(repeat, part):
@@ -141,76 +173,92 @@ def auroc(repeat, part):
 
 
 def survival_measures(repeat, part, curve):
-    """Compute all survival measures; those that are not defined with entry times are None."""
+    """Compute all survival measures; a measure that cannot be computed says why as its method."""
     found = {("harrell_c", None): harrell(repeat, part)}
-    horizons = repeat.horizons
-    if repeat.has_entry:
-        names = _timed(horizons, curve is not None)
-        return found | {(name, at): None for name, ats in names for at in ats}
-    y, weights, risk = repeat.y, repeat.weights, part["risk"]
-    tau = max(horizons) if len(horizons) else None
-    squares = uno_weights(y, repeat.inverse.at_event, tau)
-    uno = pair_sums(time_order(y, part["fold"]), risk, weights, squares)[2:]
-    found["uno_c", None] = repeat.drawn_from_sums(*uno)
-    time, event, _ = survival_arrays(y)
-    codes, n_strata = fold_codes(part["fold"])
-    order = RiskOrder(risk, codes, n_strata)
-    for at in horizons:
-        sums = case_control_sums(
-            order, event & (time <= at), time > at, weights, repeat.inverse.at_event
-        )
-        found["auc", at] = repeat.drawn_from_sums(*sums)
+    found |= _discrimination(repeat, part)
     if curve is not None:
-        found |= _curve_measures(repeat, curve, codes)
+        found |= _curve_measures(repeat, part, curve)
     return found
 
 
-def _timed(horizons, with_curve):
-    yield "uno_c", (None,)
-    yield "auc", horizons
-    if with_curve:
-        yield "brier", horizons
-        yield "integrated_brier", (None,)
-        yield "observed_expected", horizons
-        yield "calibration_slope", horizons
-        yield "integrated_calibration_index", horizons
+def _discrimination(repeat, part):
+    """Compute Uno's C and AUC: of all patients, or of those at risk at the landmark."""
+    horizons, landmark = repeat.horizons, repeat.setting.landmark
+    names = [("uno_c", None), *(("auc", at) for at in horizons)]
+    if landmark is None and "entry" in repeat.y.dtype.names:
+        return dict.fromkeys(names, _missing(NEEDS_LANDMARK))
+    if landmark is not None and not at_risk_at(repeat.y, landmark).any():
+        return dict.fromkeys(names, _missing(NOBODY_THERE))
+    start = repeat.start
+    codes, n_folds = fold_codes(part["fold"])
+    codes, risk, weights = codes[start.at_risk], part["risk"][start.at_risk], start.weights
+    tau = max(horizons) - start.time if len(horizons) else None
+    squares = uno_weights(start.y, start.at_event, tau)
+    uno = pair_sums(time_order(start.y, codes), risk, weights, squares)[2:]
+    of_folds = np.zeros((*uno.shape[:2], n_folds))
+    of_folds[..., np.unique(codes)] = uno  # at a landmark a fold may have nobody
+    found = {("uno_c", None): repeat.drawn_from_sums(*of_folds)}
+    time, event, _ = survival_arrays(start.y)
+    order = RiskOrder(risk, codes, n_folds)
+    for horizon in horizons:
+        at = horizon - start.time
+        if at <= 0:
+            found["auc", horizon] = _missing(BEFORE_LANDMARK)
+            continue
+        sums = case_control_sums(order, event & (time <= at), time > at, weights, start.at_event)
+        found["auc", horizon] = repeat.drawn_from_sums(*sums)
+    return found
 
 
-def _curve_measures(repeat, curve, codes):
+def _missing(why):
+    return Measure(Draws(np.nan, np.empty(0), why))
+
+
+def _curve_measures(repeat, part, curve):
     times, matrix = curve
     horizons = repeat.horizons
     y, weights = repeat.y, repeat.weights
+    codes, _ = fold_codes(part["fold"])
     matrix = survival_matrix(matrix, len(y), times)
-    upto = times <= max(horizons)
-    column = {at: _column(times, at) for at in horizons}
-    early, late = brier_parts(y, matrix, times)
-    beyond = repeat.beyond(times)
-    total = weights.sum(axis=1, keepdims=True)
-    errors = ((weights * repeat.inverse.at_event) @ early + (weights @ late) * beyond) / total
-    each_fold = _fold_means(early * repeat.inverse.at_event[0][:, None] + late * beyond[0], codes)
-    predicted = (weights @ (1.0 - matrix)) / total
+    at_entry = part.get("survival_at_entry") if "entry" in y.dtype.names else None
+    given = survival_from_entry(y, matrix, times, at_entry)
+    inverse = repeat.inverse_at(times)
+    errors = brier_rows(y, given, times, weights, inverse)
+    early, late = brier_parts(y, given, times)
+    losses = early * inverse.at_event[0][:, None]
+    losses += late * inverse.at_entry[0][:, None] * inverse.beyond[0]
+    each_fold = _fold_means(losses, codes, entered_by(y, times))
+    expected = expected_risk(y, given, times, weights)
     found = {}
     for at in horizons:
-        k = column[at]
+        k = _column(times, at)
         found["brier", at] = repeat.drawn(errors[:, k], each_fold[:, k])
-        found["observed_expected", at] = repeat.drawn(ratio(repeat.observed[at], predicted[:, k]))
+        found["observed_expected", at] = repeat.drawn(ratio(repeat.observed[at], expected[:, k]))
         slopes = calibration_slope(y, matrix[:, [k]], [at], codes, weights)
         found["calibration_slope", at] = repeat.drawn(slopes[:, 0])
-        found["integrated_calibration_index", at] = _index(repeat, matrix[:, [k]], at)
+        index = _index(repeat, matrix[:, [k]], at, at_entry)
+        found["integrated_calibration_index", at] = index
+    upto = (times <= max(horizons)) & enough_entered(y, times)
     if upto.sum() >= 2:
-        found["integrated_brier", None] = repeat.drawn(
-            integrate(errors[:, upto], times[upto]), integrate(each_fold[:, upto], times[upto])
-        )
+        integrated = integrate(errors[:, upto], times[upto])
+        folds = np.array([_integrate_known(row[upto], times[upto]) for row in each_fold])
+        found["integrated_brier", None] = repeat.drawn(integrated, folds)
     return found
 
 
-def _index(repeat, probability, at=None):
+def _integrate_known(scores, times):
+    """Integrate a fold's scores from when its first patient has entered."""
+    known = np.isfinite(scores)
+    return integrate(scores[known], times[known]) if known.sum() >= 2 else np.nan
+
+
+def _index(repeat, probability, at=None, at_entry=None):
     """Measure the calibration index, or leave it empty where too few events carry its curve."""
     if not carries_curve(repeat.y, at):
         why = f"not computed: fewer than {MIN_EVENTS} events" + ("" if at is None else " by then")
-        return Measure(Draws(np.nan, np.empty(0), why))
+        return _missing(why)
     times = None if at is None else [at]
-    found = integrated_calibration_index(repeat.y, probability, times, repeat.weights)
+    found = integrated_calibration_index(repeat.y, probability, times, repeat.weights, at_entry)
     return repeat.drawn(found.reshape(len(found)))
 
 
@@ -221,8 +269,14 @@ def _column(times, at):
     return k
 
 
-def _fold_means(values, codes):
-    return np.array([values[codes == s].mean(axis=0) for s in range(codes.max() + 1)])
+def _fold_means(values, codes, of=None):
+    """Average values within folds, of those marked; NaN where nobody is."""
+    of = np.ones(values.shape, dtype=bool) if of is None else of
+    sums, sizes = (
+        np.array([table[codes == s].sum(axis=0) for s in range(codes.max() + 1)])
+        for table in (values, of)
+    )
+    return ratio(sums, sizes)
 
 
 def classification_measures(repeat, part):

@@ -5,6 +5,7 @@ import pandas as pd
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.held_out import by_model, one_repeat, survival_of_repeat
+from tabular_trainers.left_truncation import at_risk_at
 from tabular_trainers.outcome import label_array, survival_arrays
 from tabular_trainers.repeat_measures import (
     Setting,
@@ -17,7 +18,7 @@ from tabular_trainers.repeat_measures import (
 from tabular_trainers.uncertainty import average
 
 HEADLINE = {"survival": "harrell_c", "classification": "auroc"}
-_NOT_WITH_ENTRY = "not defined with entry times (left truncation)"
+AT_LANDMARK = ("uno_c", "auc")  # these have no version for entry times
 _COLUMNS = (
     "feature_set", "model", "metric", "horizon", "repeat", "fold", "estimate", "standard_error",
     "lower", "upper", "method", "n", "n_events",
@@ -36,6 +37,7 @@ def score(
     horizons=(),
     n_resamples=500,
     seed=0,
+    landmark=None,
 ):
     """Compute all measures of every feature set and model with intervals.
 
@@ -44,6 +46,9 @@ def score(
     censoring weights are estimated anew and risks stay as they are. With repeated folds a measure
     is the mean over repeats of its value within a repeat, and so are a patient's influences; a
     resample draws the same patients in all repeats.
+
+    With entry times Uno's C and AUC are of the patients at risk at the landmark, with the clock
+    restarted there; without a landmark they are empty. Their method says so.
 
     Parameters
     ----------
@@ -59,6 +64,8 @@ def score(
         The largest is tau: where Uno's C and the integrated Brier score end.
     n_resamples : int, default=500
     seed : int, default=0
+    landmark : float, default=None
+        In the unit of the endpoint, as the horizons: on the original clock.
 
     Returns
     -------
@@ -71,10 +78,11 @@ def score(
     Raises
     ------
     DataError
-        If there is no comparable pair, or a prediction has no patient in ``patient_id``.
+        If there is no comparable pair, or a prediction has no patient in ``patient_id``; with entry
+        times, if ``survival`` is given and ``predictions`` have no ``survival_at_entry``.
     """
     patients = pd.Index(patient_id).astype(str)
-    setting = Setting(kind, y, patients, folds, site, horizons, n_resamples, seed)
+    setting = Setting(kind, y, patients, folds, site, horizons, n_resamples, seed, landmark)
     curves = {} if survival is None else by_model(survival, patients)
     rows, headlines = [], {}
     for key, risks in by_model(predictions, patients).items():
@@ -90,12 +98,12 @@ def score(
             else:
                 found = classification_measures(repeat, part)
             per_repeat.append(found)
-            fold_rows += _fold_rows(key, number, part["fold"], found, repeat.y, kind)
+            fold_rows += _fold_rows(key, number, part["fold"], found, repeat.y, kind, landmark)
         overall = {
-            name: None if measure is None else average([one[name].overall for one in per_repeat])
-            for name, measure in per_repeat[0].items()
+            name: average([one[name].overall for one in per_repeat]) for name in per_repeat[0]
         }
-        rows += _overall_rows(key, overall, kind, y, risks["position"]) + fold_rows
+        measured = y[np.unique(risks["position"])]
+        rows += _overall_rows(key, overall, kind, measured, landmark) + fold_rows
         headlines[key] = overall[HEADLINE[kind], None]
     return _frame(rows), headlines
 
@@ -120,44 +128,49 @@ def headline(kind, y, patient_id, folds, predictions, site=None, n_resamples=500
     return found
 
 
-def _fold_rows(key, repeat, folds, found, y, kind):
+def _fold_rows(key, repeat, folds, found, y, kind, landmark):
     rows = []
     codes, n_strata = fold_codes(folds)
     numbers = np.unique(folds)
     for (name, at), measure in found.items():
-        if measure is None or measure.folds is None:
+        if measure.folds is None:
             continue
-        event = _happened(y, kind, at)
+        measured, event = _counted(y, kind, name, at, landmark)
         for s in range(n_strata):
             inside = codes == s
             row = (*key, name, at, int(repeat), int(numbers[s]), measure.folds[s])
-            rows.append((*row, None, None, None, None, int(inside.sum()), int(event[inside].sum())))
+            counts = int(measured[inside].sum()), int(event[inside].sum())
+            rows.append((*row, None, None, None, None, *counts))
     return rows
 
 
-def _overall_rows(key, overall, kind, y, position):
-    measured = y[np.unique(position)]
+def _overall_rows(key, overall, kind, y, landmark):
     rows = []
     for (name, at), measure in overall.items():
-        counts = (len(measured), int(_happened(measured, kind, at).sum()))
-        row = (*key, name, at, None, None)
-        if measure is None:
-            rows.append((*row, None, None, None, None, _NOT_WITH_ENTRY, *counts))
-            continue
         if name in HEADLINE.values() and np.isnan(measure.estimate):
             raise DataError(
                 f"{name} of {key[0]}, {key[1]}: no comparable pair within the test folds; expected "
                 "an event and a patient still under observation. Use fewer folds: --folds."
             )
-        rows.append((*row, measure.estimate, *measure.interval(), measure.method, *counts))
+        measured, event = _counted(y, kind, name, at, landmark)
+        counts, method = (int(measured.sum()), int(event.sum())), measure.method
+        if name in AT_LANDMARK and landmark is not None and np.isfinite(measure.estimate):
+            of = f"{counts[0]} of {len(y)} patients at risk at landmark {landmark:g}"
+            method = f"{method}; {of}"
+        rows.append((*key, name, at, None, None, measure.estimate, *measure.interval(), method))
+        rows[-1] += counts
     return rows
 
 
-def _happened(y, kind, at):
+def _counted(y, kind, name, at, landmark):
+    """Mark the patients that a measure is of, and those of them with the event."""
+    measured = np.ones(len(y), dtype=bool)
     if kind == "classification":
-        return label_array(y)
+        return measured, label_array(y)
+    if name in AT_LANDMARK and landmark is not None:
+        measured = at_risk_at(y, landmark)
     time, event, _ = survival_arrays(y)
-    return event if at is None else event & (time <= at)
+    return measured, measured & (event if at is None else event & (time <= at))
 
 
 def _frame(rows):

@@ -54,7 +54,7 @@ def test_rows_of_weights_equal_one_at_a_time():
 
 def test_what_it_does_not_take():
     late = outcome([2.0, 3.0], [1, 0], [0.0, 1.0])
-    with pytest.raises(DataError, match="Give the endpoint a landmark"):
+    with pytest.raises(DataError, match="Give a landmark"):
         net_benefit(late, [0.5, 0.5], 2.5)
     with pytest.raises(DataError, match="thresholds: expected increasing values"):
         net_benefit([0, 1], [0.5, 0.5], thresholds=[0.5, 1.0])
@@ -136,6 +136,34 @@ def test_classification_and_entry():
     assert row["net_benefit"] == pytest.approx(
         (labels[risk >= 0].sum() - (1 - labels[risk >= 0]).sum()) / N
     )
-    late = outcome(y["time"], y["event"], np.zeros(N))
+    late = outcome(y["time"], y["event"], np.random.default_rng(0).random(N) * 0.9 * y["time"])
     table = decision_curve("survival", late, IDS, folds, predictions, survival, horizons=(365.0,))
     assert len(validate(table, "decision_curve")) == 0
+
+
+def test_at_a_landmark_it_is_of_the_patients_at_risk_then():
+    y, risk, folds, predictions, survival = tables()
+    late = outcome(y["time"], y["event"], np.random.default_rng(0).random(N) * 0.9 * y["time"])
+    with pytest.raises(DataError, match="Give a landmark"):
+        net_benefit(late, np.zeros(N), 1000.0)
+    with pytest.raises(DataError, match="horizon 1000: expected one after the landmark, 1000"):
+        net_benefit(late, np.zeros(N), 1000.0, landmark=1000.0)
+    table = decision_curve(
+        "survival", late, IDS, folds, predictions, survival,
+        horizons=(365.0, 1000.0), n_resamples=20, landmark=500.0,
+    )  # fmt: skip
+    validate(table, "decision_curve")
+    kept = (late["entry"] <= 500) & (late["time"] > 500)
+    restarted = outcome(late["time"][kept] - 500, late["event"][kept])
+    predicted = 1 - np.exp(-500 / 1500 * np.exp(risk))[kept]
+    assert table["horizon"].unique().tolist() == [1000.0]
+    row = table[table["threshold"] == 0.3].iloc[0]
+    assert row["net_benefit"] == pytest.approx(net_benefit(restarted, predicted, 500.0, [0.3])[0])
+    everybody = net_benefit(restarted, np.ones(kept.sum()), 500.0, [0.3])[0]
+    assert row["treat_all"] == pytest.approx(everybody)
+    assert row["method"].endswith(f"; {kept.sum()} of {N} patients at risk at landmark 500")
+    with pytest.raises(DataError, match="no prediction at the landmark, 501"):
+        decision_curve(
+            "survival", late, IDS, folds, predictions, survival,
+            horizons=(1000.0,), n_resamples=20, landmark=501.0,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import DataError
 from tabular_trainers.evaluation import evaluate, evaluate_plan, fit_fold
 from tabular_trainers.evaluation_plan import fold_numbers, make_plan
+from tabular_trainers.repeat_measures import BEFORE_LANDMARK
 
 SETTINGS = {"models": ("cox", "rsf"), "folds": 3, "n_trials": 2}
 RESAMPLES = {"n_resamples": 20}
@@ -177,12 +178,40 @@ def with_landmark(cohort, landmark):
     return dataclasses.replace(cohort, endpoints={endpoint.name: endpoint})
 
 
-def test_late_entry_is_fitted_and_measured_where_it_is_defined(late_cohort):
-    found = evaluate(late_cohort, folds=3, n_trials=1, **RESAMPLES)
-    assert found.plan.models == ("cox", "rsf", "xgb")
-    overall = found.metrics[found.metrics["fold"].isna()].set_index("metric")["estimate"]
-    assert overall["harrell_c"].notna().all()
-    assert overall["uno_c"].isna().all()
+def test_late_entry_is_fitted_and_measured(late_cohort):
+    found = evaluate(
+        with_landmark(late_cohort, 365.0), models=["cox", "rsf", "xgb"], folds=3, n_trials=1,
+        **RESAMPLES,
+    )  # fmt: skip
+    overall = found.metrics[found.metrics["fold"].isna()]
+    assert len(overall) > 20
+    few = overall["method"].str.startswith("not computed: fewer than 50 events")
+    early = (overall["metric"] == "auc") & (overall["horizon"] <= 365)
+    assert overall.loc[~few & ~early, ["estimate", "lower", "upper"]].notna().all(axis=None)
+    assert (overall.loc[early, "method"] == BEFORE_LANDMARK).all()
+    overall = overall[~early]
+    y = pd.DataFrame(found.plan.analysis.y, index=found.plan.analysis.patient_id)
+    at_risk = ((y["entry"] <= 365) & (y["time"] > 365)).sum()
+    by_landmark = overall[overall["metric"].isin(["uno_c", "auc"])]
+    assert (by_landmark["n"] == at_risk).all()
+    words = f"{at_risk} of {len(y)} patients at risk at landmark 365"
+    assert by_landmark["method"].str.endswith(words).all()
+    decisions = found.decision_curve
+    assert set(decisions["horizon"]) == {at for at in found.plan.horizons if at > 365}
+    assert decisions["method"].str.endswith(words).all()
+
+
+def test_without_a_landmark_the_tables_say_what_to_give(late_cohort):
+    found = evaluate(late_cohort, models=["cox"], folds=2, **RESAMPLES)
+    overall = found.metrics[found.metrics["fold"].isna()].set_index("metric")
+    lacking = overall.loc[["uno_c", "auc"]]
+    assert lacking["estimate"].isna().all()
+    assert lacking["method"].unique().tolist() == [
+        "not computed: with entry times (left truncation) give the endpoint a landmark"
+    ]
+    assert len(found.decision_curve) == 0
+    others = overall.drop(index=["uno_c", "auc", "integrated_calibration_index"])
+    assert others["estimate"].notna().all()
 
 
 def test_nothing_of_held_out_patients_reaches_a_late_fusion(cohort):

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from tabular_trainers import metrics
+from tabular_trainers.bootstrap import bootstrap_weights
 from tabular_trainers.errors import DataError
 from tabular_trainers.folds import make_folds
 from tabular_trainers.schema import validate
@@ -249,16 +250,92 @@ def test_headline_gives_what_score_gives(example, kind):
     np.testing.assert_allclose(found.values, expected.values)
 
 
-def test_with_entry_times_only_harrell_c_is_given():
+def late_example(landmark=None, n_resamples=50):
     y, risk, _ = simulated(N)
-    y = outcome(y["time"], y["event"], entry=np.zeros(N))
+    entry = np.random.default_rng(1).random(N) * np.minimum(y["time"], 500)
+    y = outcome(y["time"], y["event"], entry)
     folds = make_folds(y, IDS, n_splits=3)
     predictions = held_out(risk, folds)
-    table, _ = scored(y, folds, predictions, curves(predictions))
+    survival = curves(predictions)
+    at = pd.Index(IDS).get_indexer(predictions["patient_id"])
+    predictions["survival_at_entry"] = np.exp(-entry[at] / 1500 * np.exp(risk[at]))
+    table, _ = scored(y, folds, predictions, survival, landmark=landmark, n_resamples=n_resamples)
     validate(table, "metrics")
-    overall = table[table["fold"].isna()].set_index("metric")
-    assert overall.index[overall["estimate"].notna()].tolist() == ["harrell_c"]
-    assert overall.loc["uno_c", "method"] == "not defined with entry times (left truncation)"
+    return y, risk, folds, predictions, survival, table
+
+
+def test_with_entry_times_every_estimate_is_that_of_the_single_measure():
+    y, risk, folds, predictions, _, table = late_example(landmark=400.0)
+    fold = predictions.set_index("patient_id")["fold"].loc[IDS].to_numpy()
+    survival = np.exp(-np.exp(risk)[:, None] * TIMES / 1500)
+    at = np.searchsorted(TIMES, HORIZONS)
+    given = {"survival_at_entry": np.exp(-np.exp(risk) * y["entry"] / 1500)}
+    counts = bootstrap_weights(fold, n_resamples=50, seed=1)
+    single = {
+        ("harrell_c", None): lambda w: metrics.harrell_c(y, risk, fold, w),
+        ("uno_c", None): lambda w: metrics.uno_c(y, risk, 1000.0, fold, w, landmark=400.0),
+        ("auc", 1000.0): lambda w: metrics.auc(y, risk, [1000.0], fold, w, landmark=400.0),
+        ("integrated_brier", None): lambda w: metrics.integrated_brier(
+            y, survival, TIMES, w, **given
+        ),
+    }
+    for k, horizon in zip(at, HORIZONS, strict=True):
+        own = (y, survival[:, [k]], [horizon])
+        single["brier", horizon] = lambda w, own=own: metrics.brier(*own, w, **given)
+        single["observed_expected", horizon] = lambda w, own=own: metrics.observed_expected(
+            *own, w, **given
+        )
+        single["calibration_slope", horizon] = lambda w, own=own: metrics.calibration_slope(
+            *own, fold, w
+        )
+    overall = table[table["fold"].isna()].set_index(["metric", "horizon"])
+    at_risk = (y["entry"] <= 400) & (y["time"] > 400)
+    for (name, horizon), measure in single.items():
+        row = overall.loc[(name, np.nan if horizon is None else horizon)]
+        assert row["estimate"] == pytest.approx(np.ravel(measure(None))[0], abs=1e-9), name
+        if name != "harrell_c":
+            drawn = np.ravel(measure(counts))
+            assert row["standard_error"] == pytest.approx(drawn.std(ddof=1), rel=1e-6), name
+        assert row["n"] == (at_risk.sum() if name in ("uno_c", "auc") else N)
+    early = overall.loc[("auc", 365.0)]
+    assert np.isnan(early["estimate"])
+    assert early["method"] == "not computed: the horizon is not after the landmark"
+    words = f"within folds); {at_risk.sum()} of {N} patients at risk at landmark 400"
+    assert overall.loc[("auc", 1000.0), "method"].endswith(words)
+    first = table[table["fold"] == 0].set_index(["metric", "horizon"])
+    inside = fold == 0
+    came = inside & (y["entry"] < 365)
+    losses = metrics.inverse_weights(y, [365.0])
+    events = y["event"] & (y["time"] <= 365)
+    p = survival[:, at[0]] / given["survival_at_entry"]
+    error = losses.at_event[0] * events * p**2
+    error += losses.at_entry[0] * losses.beyond[0, 0] * (y["time"] > 365) * (1 - p) ** 2
+    assert first.loc[("brier", 365.0), "estimate"] == pytest.approx(error[came].mean())
+    row = first.loc[("auc", 1000.0)]
+    at_event = metrics.inverse_weights(metrics.at_landmark(y, 400.0)[1], []).at_event[0]
+    weight = np.zeros(N)
+    weight[at_risk] = at_event
+    cases = np.flatnonzero(at_risk & inside & y["event"] & (y["time"] <= 1000))
+    controls = at_risk & inside & (y["time"] > 1000)
+    above = [(risk[i] > risk[controls]).mean() for i in cases]
+    assert row["n"] == (at_risk & inside).sum()
+    assert row["estimate"] == pytest.approx(np.average(above, weights=weight[cases]))
+
+
+def test_with_entry_times_and_no_landmark_two_measures_say_what_they_need():
+    y, _, folds, predictions, survival, table = late_example()
+    overall = table[table["fold"].isna()]
+    index = overall["metric"] == "integrated_calibration_index"
+    lacking = overall[overall["estimate"].isna() & ~index]
+    assert lacking["metric"].tolist() == ["uno_c", "auc", "auc"]
+    assert lacking["method"].unique().tolist() == [
+        "not computed: with entry times (left truncation) give the endpoint a landmark"
+    ]
+    table, _ = scored(y, folds, predictions, survival, landmark=9000.0)
+    rows = table[table["metric"] == "uno_c"]
+    assert rows["method"].tolist() == ["not computed: no patient is at risk at the landmark"]
+    with pytest.raises(DataError, match="expected survival_at_entry"):
+        scored(y, folds, predictions.drop(columns="survival_at_entry"), survival)
 
 
 def test_messages(example):
