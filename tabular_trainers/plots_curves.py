@@ -48,8 +48,10 @@ def follow_up(tables, run):
             "follow_up", title, run, "This run has no Kaplan-Meier curve of all patients."
         )
     unit = run["endpoint"].get("unit")
-    given = [words.given_alive(words.curve_start(panel), run) for panel in panels]
-    given[1] = given[1].replace("alive", "followed")
+    given = [
+        words.given_alive(words.curve_start(panel), run, doing)
+        for panel, doing in zip(panels, ("alive", "still followed"), strict=True)
+    ]
     drawing = new_drawing("follow_up", title, run, 3.25 + (0.15 if any(given) else 0.0))
     divisor, shown = words.time_axis(unit, curves["time"].max())
     headings = [

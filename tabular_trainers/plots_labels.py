@@ -149,7 +149,7 @@ def curve_start(rows):
     return float(rows["time"].min()) if len(rows) else 0.0
 
 
-def given_alive(start, run):
+def given_alive(start, run, doing="alive"):
     """Say of whom a curve is that starts after time zero; empty for one from time zero.
 
     Examples
@@ -159,7 +159,7 @@ def given_alive(start, run):
     """
     if not start:
         return ""
-    return f"given alive at {time_words(float(f'{start:.3g}'), run['endpoint'].get('unit'))}"
+    return f"given {doing} at {time_words(float(f'{start:.3g}'), run['endpoint'].get('unit'))}"
 
 
 def time_label(run, shown):

@@ -2,6 +2,7 @@
 
 from tabular_trainers import plots_labels as words
 
+AT_LANDMARK = ("uno_c", "auc")  # these cannot take entry times
 ALPHA = 0.05  # below it entry and event are taken to depend
 
 
@@ -48,8 +49,8 @@ def curves_start(tables, run, curve, pair=None):
     together = " The three start together, at the latest of their starts." if pair else ""
     return (
         " Patients enter late, so the first patients at risk are few. A curve starts where at "
-        "least 10 are at risk, and stay so until their number is at its largest, and is of "
-        f"patients {words.given_alive(start, run)}.{together}"
+        "least 10 are at risk, and stay so until their number is at its largest; probabilities "
+        f"are {words.given_alive(start, run)}.{together}"
     )
 
 
@@ -58,6 +59,39 @@ def calibration(run):
     if not run["endpoint"].get("entry"):
         return ""
     return " Risks are from a patient's entry to the time shown, of those who entered before it."
+
+
+def landmark_notes(rows, run):
+    """Say under a table of measures which of them are of whom, or why they are empty."""
+    told = {}
+    landmark, unit = run["endpoint"].get("landmark"), run["endpoint"].get("unit")
+    for r in rows[rows["metric"].isin(AT_LANDMARK)].itertuples():
+        lacking, reason, why = str(r.method).partition("not computed: ")
+        if reason and not lacking:
+            text, at = f"{why}.", "" if words.is_missing(r.horizon) else r.horizon
+        elif landmark is not None and ";" in str(r.method):
+            text, at = (
+                f"of {r.n:,} of {run['n_patients']:,} patients, those at risk at the landmark, "
+                f"{words.horizon_words(landmark, unit)}, with the clock restarted there.",
+                "",
+            )
+        else:
+            continue
+        name = words.metric_words(r.metric)
+        # all horizons are in one boat, but those before the landmark
+        early = at and landmark is not None and at <= landmark
+        name += f" at {words.time_words(at, unit)}" if early else ""
+        told.setdefault(text, {})[name] = None
+    return [f"{' and '.join(names)}: {text}" for text, names in told.items()]
+
+
+def net_benefit(run):
+    """Say of whom a decision curve is; empty without a landmark."""
+    endpoint = run["endpoint"]
+    if not endpoint.get("landmark"):
+        return ""
+    at = words.horizon_words(endpoint["landmark"], endpoint.get("unit"))
+    return f" Of the patients at risk at the landmark, {at}, given survival to it."
 
 
 def methods(run):
@@ -69,17 +103,18 @@ def methods(run):
         " Patients are at risk after entry only (left truncation): in every risk set, in the pairs "
         "of Harrell's C, and in the estimate of censoring. Brier score and calibration at a time "
         "are of the patients who entered before it: predicted survival is given survival to entry, "
-        "S(time) / S(entry), and censoring weights are given observation at entry. "
+        "S(time) / S(entry), and censoring weights are given observation at entry, as is the "
+        "observed share of events. "
     )
     if endpoint.get("landmark"):
         at = words.horizon_words(endpoint["landmark"], endpoint.get("unit"))
         return text + (
-            f"Uno's C and AUC are of the patients at risk at the landmark, {at}, with the clock "
-            "restarted there; tau and horizons are given on the original clock."
+            f"Uno's C, AUC and net benefit are of the patients at risk at the landmark, {at}, with "
+            "the clock restarted there; tau and horizons are given on the original clock."
         )
     return text + (
-        "Uno's C and AUC cannot take entry times and were not computed: they need a landmark in "
-        "the endpoint's section of the cohort file."
+        "Uno's C, AUC and net benefit cannot take entry times and were not computed: they need a "
+        "landmark in the endpoint's section of the cohort file."
     )
 
 

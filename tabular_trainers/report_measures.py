@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers import report_entry
 from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.report_tables import Table, pairs_of
 
@@ -124,6 +125,8 @@ def _metric_table(rows, run, name, caption, metrics):
             table.add(label, *cells, strong=strong)
     if any(words.NO_VALUE in cell for row in table.rows for cell in row.get("cells", ())[1:]):
         table.notes.append(NO_INTERVAL)
+    if run["endpoint"].get("entry"):
+        table.notes += report_entry.landmark_notes(rows, run)
     return table
 
 

@@ -80,7 +80,7 @@ def follow_up(run):
 
     exact = f" ({given['median']:,.6g} {unit})" if divisor != 1 else ""
     value = words.interval(*(scaled(given.get(k)) for k in ("median", "lower", "upper")), decimals)
-    condition = words.given_alive(given.get("start"), run).replace("alive", "followed")
+    condition = words.given_alive(given.get("start"), run, "still followed")
     of = f", {condition}" if condition else ""
     return f"Median follow-up, reverse Kaplan-Meier{of}: {value} {shown}{exact}."
 

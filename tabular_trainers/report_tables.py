@@ -166,7 +166,8 @@ def horizon_table(tables, run):
     rows = tables["metrics"]
     for horizon in horizons:
         own = rows[(rows["horizon"] == horizon) & rows["fold"].isna() & rows["repeat"].isna()]
-        events = f"{int(own['n_events'].iloc[0]):,}" if len(own) else words.NO_VALUE
+        # measures at a landmark are of fewer patients
+        events = f"{int(own['n_events'].max()):,}" if len(own) else words.NO_VALUE
         exact = words.horizon_words(horizon, run["endpoint"].get("unit"))
         table.add(exact, count_words(at_risk.get(float(horizon))), events)
     if run.get("tau"):

@@ -273,9 +273,12 @@ def captions(tables, run):
         "O/E: observed over expected events; ICI: integrated calibration index."
         f"{report_entry.calibration(run)}",
         "calibration_grid": "As above, for every feature set and model.",
-        "decision_curve": "Net benefit at the largest horizon, all folds together; bands: 95%. "
-        if words.is_survival(run)
-        else "Net benefit, all folds together; bands: 95%.",
+        "decision_curve": (
+            "Net benefit at the largest horizon, all folds together; bands: 95%."
+            f"{report_entry.net_benefit(run)}"
+            if words.is_survival(run)
+            else "Net benefit, all folds together; bands: 95%."
+        ),
         "contributions": f"{patients}{kind}Each point is one held-out patient. Colour: rank of the "
         "patient's value within the feature; grey crosses: text, missing values and sums of "
         "features. Components (pc01 and so on) are fitted anew in each fold, so their colours do "
