@@ -338,7 +338,9 @@ difference lies above 0.
 
 The intervals of (b) and (c) are for the fitted models. They do not say how far models trained on
 other patients would differ, and in (c) the truth is that of the models with noise, which rank
-worse than those without.
+worse than those without. With few events in each fold, as in (c), intervals are too
+narrow; the verdict is safe there because noise makes the fitted models worse, not because its
+interval is right.
 """
 
 
