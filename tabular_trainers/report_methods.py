@@ -288,7 +288,7 @@ def interval_methods(metrics, cite):
     """Name the method of the intervals, and of which measures where there are several."""
     rows = metrics[metrics["fold"].isna() & metrics["lower"].notna() & metrics["method"].notna()]
     # behind a semicolon stands of which patients a measure is
-    rows = rows.assign(method=rows["method"].str.partition(";")[0])
+    rows = rows.assign(method=[str(method).partition(";")[0] for method in rows["method"]])
     named = rows.groupby("method", sort=False)["metric"].unique()
     told = []
     for method, measured in named.items():
