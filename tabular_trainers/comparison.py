@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from tabular_trainers.errors import DataError, unknown_name
-from tabular_trainers.uncertainty import normal_p_value
 
 COLUMNS = (
     "feature_set", "model", "baseline_feature_set", "baseline_model", "metric", "difference",
@@ -40,7 +39,8 @@ def compare(evaluation, primary=None):
     -------
     DataFrame
         Schema ``comparisons``; no row when there is nothing to compare with. ``p_value`` is
-        two-sided: from the normal approximation with the standard error, or from Student's t.
+        two-sided: from the normal approximation with the standard error, or from Student's t
+        (summed by site; repeats).
 
     Raises
     ------
@@ -68,7 +68,7 @@ def compare(evaluation, primary=None):
         error, lower, upper = difference.interval()
         rows.append(
             (*one, *other, metric, difference.estimate, error, lower, upper,
-             normal_p_value(difference.estimate, error), np.nan, f"paired {difference.method}",
+             difference.p_value(), np.nan, f"paired {difference.method}",
              (one, other) == primary)
         )  # fmt: skip
     frame = _frame(rows)

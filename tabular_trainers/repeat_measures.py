@@ -1,5 +1,6 @@
 """All measures of one feature set, model and repeat, each with what its interval is read from."""
 
+import math
 from functools import cached_property
 from typing import NamedTuple
 
@@ -152,12 +153,13 @@ def harrell(repeat, part):
     estimate, own = influence_of_pairs(pairs)
     influence = np.zeros(len(repeat.setting.y))  # 0 for those in no test fold
     influence[repeat.at] = own[:, 0]
-    method = "infinitesimal jackknife"
+    method, freedom = "infinitesimal jackknife", math.inf
     if repeat.setting.site is not None:
         influence = sum_by_cluster(influence, repeat.setting.site)
-        method += ", summed by site"
+        freedom = len(influence) - 1
+        method += f", summed by site (t, {freedom} degrees of freedom)"
     concordant, comparable = (np.bincount(codes, pairs[:, k], n_folds) for k in (0, 1))
-    overall = Influences(float(estimate[0]), influence, method)
+    overall = Influences(float(estimate[0]), influence, method, freedom=freedom)
     return Measure(overall, ratio(concordant, comparable))
 
 

@@ -138,8 +138,11 @@ def test_with_ten_sites_influences_are_summed_by_site(example, n_sites, summed):
     expected = metrics.concordance(y, risk, fold, site if summed else None)
     table, headline = scored(y, folds, held_out(risk, folds), site=site)
     row = table[(table["metric"] == "harrell_c") & table["fold"].isna()].iloc[0]
-    assert row["method"] == "infinitesimal jackknife" + ", summed by site" * summed
+    by_site = ", summed by site (t, 11 degrees of freedom)"
+    assert row["method"] == "infinitesimal jackknife" + by_site * summed
     assert row["standard_error"] == pytest.approx(expected.standard_error[0])
+    lower, upper = expected.interval()
+    assert (row["lower"], row["upper"]) == pytest.approx((lower[0], upper[0]))
     assert len(headline["clinical", "cox"].values) == (n_sites if summed else N)
 
 

@@ -1,27 +1,30 @@
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from tabular_trainers.uncertainty import (
     Draws,
     Influences,
     average,
-    normal_interval,
-    normal_p_value,
+    error_interval,
+    error_p_value,
 )
 
 
 def test_p_value_of_the_normal_approximation():
-    assert normal_p_value(-0.02, 0.011) == pytest.approx(2 * norm.sf(0.02 / 0.011))
-    assert np.isnan(normal_p_value(0.1, 0.0))
-    assert np.isnan(normal_p_value(np.nan, 0.1))
+    assert error_p_value(-0.02, 0.011) == pytest.approx(2 * norm.sf(0.02 / 0.011))
+    assert error_p_value(-0.02, 0.011, 9) == pytest.approx(2 * t.sf(0.02 / 0.011, 9))
+    assert np.isnan(error_p_value(0.1, 0.0))
+    assert np.isnan(error_p_value(np.nan, 0.1))
 
 
-def test_the_normal_interval_is_clipped_and_stays_undefined():
-    assert normal_interval(0.7, 0.1) == pytest.approx((0.1, *norm.interval(0.95, 0.7, 0.1)))
-    assert normal_interval(0.95, 0.1, (0.0, 1.0)).upper == 1.0
-    assert normal_interval(0.05, 0.1, (0.0, 1.0)).lower == 0.0
-    assert np.isnan(normal_interval(0.7, np.nan, (0.0, 1.0))[1:]).all()
+def test_the_interval_is_clipped_and_stays_undefined():
+    assert error_interval(0.7, 0.1) == pytest.approx((0.1, *norm.interval(0.95, 0.7, 0.1)))
+    expected = t.interval(0.95, 9, 0.7, 0.1)
+    assert error_interval(0.7, 0.1, freedom=9) == pytest.approx((0.1, *expected))
+    assert error_interval(0.95, 0.1, (0.0, 1.0)).upper == 1.0
+    assert error_interval(0.05, 0.1, (0.0, 1.0)).lower == 0.0
+    assert np.isnan(error_interval(0.7, np.nan, (0.0, 1.0))[1:]).all()
 
 
 def test_influences_keep_what_patients_have_in_common_out_of_the_difference():

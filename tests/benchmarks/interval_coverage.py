@@ -327,9 +327,10 @@ def _share(mean, setting, key):
 TEXT = """# Coverage of the intervals of Harrell's C
 
 Written by `interval_coverage.py`; what the settings are stands there. Intervals are those of
-`metrics.concordance`: infinitesimal jackknife, normal, 95%, never tuned to these settings. The
-truth of a cohort is Harrell's C under the same censoring, of the given risk or, on average, of the
-five models fitted on its folds, from {pairs:,} or more independent comparable pairs. A share of
+`metrics.concordance`: infinitesimal jackknife, 95%, normal; by site, Student's t (normal ones held
+the truth in 93.2% with 30 sites and in 91.0% with 10, which is why). The truth of a cohort is
+Harrell's C under the same censoring, of the given risk or, on average, of the five models fitted on
+its folds, from {pairs:,} or more independent comparable pairs. A share of
 95% over 2,000 cohorts has a standard error of 0.5 points. In (a) and with sites the two risks have
 the same true C, so that every rejection at 5% is a false one. "Adds": the interval of the paired
 difference lies above 0.
