@@ -6,7 +6,7 @@ import pandas as pd
 from tabular_trainers.errors import DataError
 from tabular_trainers.held_out import by_model, one_repeat, survival_of_repeat
 from tabular_trainers.left_truncation import at_risk_at
-from tabular_trainers.outcome import label_array, survival_arrays
+from tabular_trainers.outcome import entered_by, label_array, survival_arrays
 from tabular_trainers.repeat_measures import (
     Setting,
     auroc,
@@ -167,8 +167,10 @@ def _counted(y, kind, name, at, landmark):
     measured = np.ones(len(y), dtype=bool)
     if kind == "classification":
         return measured, label_array(y)
-    if name in AT_LANDMARK and landmark is not None:
-        measured = at_risk_at(y, landmark)
+    if name in AT_LANDMARK:
+        measured = measured if landmark is None else at_risk_at(y, landmark)
+    elif at is not None:
+        measured = entered_by(y, at)[:, 0]
     time, event, _ = survival_arrays(y)
     return measured, measured & (event if at is None else event & (time <= at))
 

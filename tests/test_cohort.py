@@ -438,3 +438,10 @@ def test_a_folder_given_by_a_relative_path(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     assert len(load_cohort("cohort.toml", "tables").blocks["clinical"].table) == 2
+
+
+def test_a_written_landmark_is_read_again(tmp_path):
+    drawn = synthetic_cohort(60, entry=True)
+    endpoint = dataclasses.replace(drawn.endpoint(), landmark=365.0)
+    drawn = dataclasses.replace(drawn, endpoints={endpoint.name: endpoint})
+    assert load_cohort(write_cohort(drawn, tmp_path)).endpoint().landmark == 365.0

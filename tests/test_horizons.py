@@ -38,6 +38,21 @@ def test_each_of_the_three_rules_drops_a_horizon():
     assert horizon_note((3.0,), y, "years").startswith("horizons: those of 1, 3 and 5 years with")
 
 
+def test_only_patients_who_have_entered_carry_a_horizon():
+    # 20 events before year 1 and 80 followed to year 8, of whom 71 come under observation at 4
+    time = np.r_[np.linspace(0.1, 0.9, 20), np.full(80, 8.0)]
+    entry = np.r_[np.zeros(29), np.full(71, 4.0)]
+    assert default_horizons(outcome(time, time < 5), "years") == (1.0, 3.0, 5.0)
+    y = outcome(time, time < 5, entry)  # 9 of 100 at risk at 1 and at 3
+    assert default_horizons(y, "years") == (5.0,)
+    assert numbers_at_risk(y, [3.0, 5.0]) == {3.0: 9, 5.0: 80}
+    nobody = outcome([1.0, 2.0, 9.0, 9.0], [1, 1, 1, 0], [0.0, 0.5, 5.0, 5.0])
+    # at 2, the middle event, nobody is under observation; at 1 the second patient is
+    assert default_horizons(nobody, None) == (1.0,)
+    with pytest.raises(DataError, match=r"horizon 3: 2 events by then and 0 patients followed"):
+        default_horizons(nobody, None, given=[3.0])
+
+
 def test_otherwise_the_median_event_time_and_it_is_said():
     y = outcome([5, 1, 2, 3, 4], [0, 1, 1, 1, 0])
     assert default_horizons(y, "months") == (2.0,)

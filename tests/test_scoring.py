@@ -299,7 +299,8 @@ def test_with_entry_times_every_estimate_is_that_of_the_single_measure():
         if name != "harrell_c":
             drawn = np.ravel(measure(counts))
             assert row["standard_error"] == pytest.approx(drawn.std(ddof=1), rel=1e-6), name
-        assert row["n"] == (at_risk.sum() if name in ("uno_c", "auc") else N)
+        came = N if horizon is None else (y["entry"] < horizon).sum()
+        assert row["n"] == (at_risk.sum() if name in ("uno_c", "auc") else came)
     early = overall.loc[("auc", 365.0)]
     assert np.isnan(early["estimate"])
     assert early["method"] == "not computed: the horizon is not after the landmark"
