@@ -179,6 +179,13 @@ def test_slope_agrees_with_r_coxph(name, arguments):
     assert found == pytest.approx([LATE["cox_slope"][name]], abs=1e-7)
 
 
+def test_slope_agrees_with_r_coxph_where_patients_enter_at_the_time_of_an_event():
+    y = outcome(PATIENTS["time"], PATIENTS["event"], np.floor(PATIENTS["entry"]))
+    assert np.isin(y["entry"], y["time"][y["event"] & (y["time"] <= HORIZON)]).any()
+    found = calibration_slope(y, PATIENTS["survival"][:, None], [HORIZON])
+    assert found == pytest.approx([LATE["cox_slope"]["ties"]], abs=1e-7)
+
+
 def test_slope_is_one_for_the_truth_whatever_the_entry():
     y, risk, _ = late_entry(6000)
     truth = np.exp(-1000 / 1500 * np.exp(risk))
@@ -285,6 +292,10 @@ def test_entry_dependence_counted_by_hand():
     found = entry_dependence(outcome([4, 4, 5, 5], [1, 1, 0, 0], [0, 1, 1, 3]))
     assert found.tau == pytest.approx((2 + 1) / 4)
     assert found.standard_error == pytest.approx(np.sqrt(6) / 4)
+    # who enters at 4 is not at risk at 4: there two with equal entry are compared, at 5 0 with 4
+    found = entry_dependence(outcome([4, 5, 6], [1, 1, 1], [0, 0, 4]))
+    assert (found.tau, found.n_pairs) == (0.5, 2)
+    assert found.standard_error == pytest.approx(np.sqrt(0 + 1) / 2)
     with pytest.raises(DataError, match="no entry times"):
         entry_dependence(y[["event", "time"]])
     apart = entry_dependence(outcome([1, 3], [1, 1], [0, 2]))

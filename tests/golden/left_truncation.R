@@ -33,7 +33,8 @@ cox <- list(
   plain = slope(Surv(entry, t, e) ~ x, h, ones),
   strata = slope(Surv(entry, t, e) ~ x + strata(fold), h, ones),
   counts = slope(Surv(entry, t, e) ~ x + strata(fold), drawn, drawn$counts),
-  weights = slope(Surv(entry, t, e) ~ x + strata(fold), h, h$weights)
+  weights = slope(Surv(entry, t, e) ~ x + strata(fold), h, h$weights),
+  ties = slope(Surv(floor(entry), t, e) ~ x, h, ones)  # entries at the time of an event
 )
 
 # Concordance of entry with time counts pairs in which the one who entered later had the event
