@@ -36,7 +36,6 @@ FEATURE_SETS = (
     "clinical+genomics",
     "late:clinical+genomics",
     "clinical+staging+genomics",
-    "late:clinical+staging+genomics",
 )
 MODELS = ("cox", "rsf", "xgb")
 # Stage and grade as TCGA-CDR has them, where the type of cancer is staged and graded.
@@ -90,8 +89,8 @@ def main():
         sys.exit("TABULAR_TRAINERS_DATA is not set: it names the folder of the TCGA tables.")
     data = Path(os.environ["TABULAR_TRAINERS_DATA"])
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for name in () if options.render else options.cohorts.split(","):
-        for folds in FOLDS:
+    for folds in () if options.render else FOLDS:
+        for name in options.cohorts.split(","):
             key = f"{name}, {folds}"
             if key in found:
                 print(f"{key}: measured before")
