@@ -54,6 +54,7 @@ CAVEATS = """\
 - An encoder that was pre-trained on TCGA slides (HIPT) has seen the slides of the test patients.
 - Our models see no slides: they use age, sex and genomic columns as PORPOISE distributes them. The
   comparison asks what deep models of slides add to that; it cannot say that slides hold nothing.
+- Glioblastomas have no grade in TCGA-CDR, so in GBMLGG a missing grade tells the type of tumour.
 - Our choices (model, hyper-parameters) are made inside the training part of each fold.
 - These are five folds of one split. Intervals of differences are approximate: the corrected
   resampled t of five fold differences, 4 degrees of freedom (Nadeau & Bengio 2003).
@@ -142,8 +143,9 @@ def _differences(ours, mcat):
                 continue
             row = ours[name][feature_set, model]
             ratio = np.mean(row["n"]) / np.mean(row["n_train"])
-            found = corrected_resampled_t(np.subtract(row["c"], mcat[name]), ratio)
-            cells.append(f"{found.difference:+.3f} ({found.lower:+.3f} to {found.upper:+.3f})")
+            difference = np.subtract(row["c"], mcat[name])
+            mean, _, lower, upper, _ = corrected_resampled_t(difference, ratio)
+            cells.append(f"{mean:+.3f} ({lower:+.3f} to {upper:+.3f})")
         words = [feature_set, MODEL_NAMES.get(model, model), *cells, "", ""]
         lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines) + "\n"
@@ -178,30 +180,32 @@ def _figure(ours, theirs):
     import tcga
 
     methods = [
-        (f"{tcga.RIDGE[1]}, 20 components", tcga.RIDGE, True),
-        ("clinical+genomics, chosen inside", tcga.PRIMARY, True),
-        ("clinical, Cox", ("clinical", "cox"), True),
+        ("ours: age, sex, genomics", tcga.PRIMARY, True),
+        ("ours: the same, ridge Cox on components", tcga.RIDGE, True),
+        ("ours: age, sex", ("clinical", "cox"), True),
+        ("ours: age, sex, stage, grade", ("clinical+staging", "cox"), True),
         *((f"{name} ({SEEN[name]})", name, False) for name in SHOWN),
     ]
     names = [name for name in tcga.FIVE if name in ours]
-    figure, axes = plt.subplots(1, len(names), figsize=(11, 3.4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(names), figsize=(11, 3.8), sharey=True, layout="constrained")
     for axis, cohort in zip(np.atleast_1d(axes), names, strict=True):
         for place, (_, key, own) in enumerate(reversed(methods)):
             values = ours[cohort][key]["c"] if own else theirs[key].get(cohort, [])
             if not values:
                 continue
             colour, marker = ("#0072B2", "o") if own else ("#D55E00", "D")
-            axis.plot(values, [place] * len(values), marker, color=colour, alpha=0.35, markersize=4)
-            axis.plot(np.mean(values), place, marker, color=colour, markersize=8)
+            look = {"color": colour, "linestyle": "none", "marker": marker}
+            axis.plot(values, [place] * len(values), **look, alpha=0.4, markersize=3.5)
+            axis.plot(np.mean(values), place, **look, markersize=7, markeredgecolor="white")
         first = ours[cohort][tcga.PRIMARY]
-        counts = f"{sum(first['n'])} patients, {sum(first['n_events'])} deaths"
-        axis.set_title(f"{cohort.upper()}\n{counts}", fontsize=9)
+        counts = f"{sum(first['n'])} patients\n{sum(first['n_events'])} deaths"
+        axis.set_title(f"{cohort.upper()}\n{counts}", fontsize=9, loc="left")
         axis.axvline(0.5, color="0.7", linewidth=0.8)
         axis.set_xlim(0.35, 0.95)
         axis.grid(axis="x", color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
     labels = [name for name, _, _ in reversed(methods)]
-    np.atleast_1d(axes)[0].set_yticks(range(len(methods)), labels)
+    np.atleast_1d(axes)[0].set_yticks(range(len(methods)), labels, fontsize=9)
     words = "each fold (faint) and their mean; blue circles ours, orange diamonds published"
     figure.supxlabel(f"Harrell's C on the published folds: {words}; 0.5 is chance", fontsize=9)
     figure.savefig(HERE / "tcga.png", dpi=150, metadata={"Software": None})
