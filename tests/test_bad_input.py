@@ -438,7 +438,8 @@ def test_notebook_refuses(refused, tmp_path):
         ([], "name a notebook, or list them with: tabular-trainers notebook --list"),
         (
             ["quickstrat", "-o", out],
-            "unknown notebook 'quickstrat'; known: quickstart. Did you mean 'quickstart'?",
+            "unknown notebook 'quickstrat'; known: quickstart, survival_baselines, classification. "
+            "Did you mean 'quickstart'?",
         ),
         (
             ["quickstart", "-o", tmp_path / "mine.ipynb"],
@@ -452,7 +453,8 @@ def test_notebook_refuses(refused, tmp_path):
         (
             ["quickstart", "-o", out, "-p", "fold=3"],
             "unknown parameter 'fold'; known: cohort, data, endpoint, feature_sets, models, folds, "
-            "trials, tuning_seconds, out, jobs, seed, overwrite. Did you mean 'folds'?",
+            "repeats, holdout, trials, tuning_seconds, out, jobs, seed, overwrite. "
+            "Did you mean 'folds'?",
         ),
     ):
         assert refused("notebook", *arguments) == f"Error: {message}\n"
