@@ -54,12 +54,13 @@ def metric_tables(tables, run):
         "predicted. "
         "Slope: 1 is right, below 1 predictions are too extreme.",
         "calibration-index": "Mean distance of a smooth calibration curve from the predicted "
-        "probability. 0 is perfect, and chance alone leaves it above 0. Left empty under 50 events "
-        "by the horizon, where only O/E and thirds are shown."
-        if words.is_survival(run)
-        else "Mean distance of a smooth calibration curve from the predicted probability. 0 is "
-        "perfect, and chance alone leaves it above 0. Left empty with fewer than 50 patients in "
-        "the rarer class.",
+        "probability. 0 is perfect, and chance alone leaves it above 0; resampling adds to it, so "
+        "a small index can lie below its interval. "
+        + (
+            "Left empty under 50 events by the horizon, where only O/E and thirds are shown."
+            if words.is_survival(run)
+            else "Left empty with fewer than 50 patients in the rarer class."
+        ),
         "other-metrics": "Further measures.",
     }
     found = []
