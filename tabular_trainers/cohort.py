@@ -181,7 +181,6 @@ class Cohort:
         if not names:
             raise DataError("the cohort has no block; add one as [blocks.NAME] to its toml.")
         used = self._blocks_of("+".join({block for name in names for block in blocks_of(name)}))
-        early = [name for name in names if not is_late(name)] or names
         kept, steps = self._kept(endpoint, used)
         columns, features, categorical, notes = {}, [], [], []
         for name in used:
@@ -222,7 +221,7 @@ class Cohort:
                 name: sum((columns[b] for b in blocks_of(name)), ()) + indicators for name in names
             },
             baseline=CLINICAL if CLINICAL in names else None,
-            full=max(reversed(early), key=lambda name: len(blocks_of(name))),
+            full=max(reversed(names), key=lambda name: (len(blocks_of(name)), not is_late(name))),
             flow=flow_table(steps),
             dropped=X.loc[dropped] if len(dropped) else None,
             notes=tuple(notes),

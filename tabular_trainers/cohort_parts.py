@@ -132,7 +132,7 @@ class AnalysisSet:
     baseline : str or None
         ``"clinical"`` where that is one of the feature sets.
     full : str
-        Feature set with the most blocks, of equals the last. Late fusion is asked for beside it.
+        Feature set with the most blocks; of equals one without late fusion, then the last.
     flow : pandas.DataFrame
         Flow of patients (contract ``flow``).
     dropped : pandas.DataFrame or None
