@@ -8,6 +8,7 @@ each task runs on one thread, and results come back in the order of the tasks.
 import json
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,9 @@ def _map_processes(function, tasks, context, n_jobs, store, progress, results):
 
 
 def _compute_keyed(function, task, context, store):
+    # Ctrl-C reaches the whole process group: the first process hears it and stops the others,
+    # which would otherwise print a traceback each where it meets them between two tasks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     return task.key, _compute(function, task, context, store)
 
 

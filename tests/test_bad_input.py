@@ -331,7 +331,8 @@ def start_run(cohort, jobs="1"):
 def wait_for_results(process, partial, n_results):
     """Wait until a run has stored some results, and return how many."""
     for _ in range(1200):
-        found = len(list(partial.glob("tasks/*/tables.json")))
+        stored = partial.glob("tasks/*/tables.json")
+        found = sum(".partial-" not in path.parent.name for path in stored)  # only whole ones
         if found >= n_results:
             return found
         assert process.poll() is None, process.communicate()
