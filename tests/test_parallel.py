@@ -1,5 +1,7 @@
 """Tasks: order, reuse of stored results, the same results from any number of processes."""
 
+import signal
+
 import pandas as pd
 import pytest
 
@@ -51,3 +53,15 @@ def test_an_error_of_a_task_reaches_the_caller(n_jobs):
     tasks = [Task("a", (1,)), Task("b", (13,))]
     with pytest.raises(ValueError, match="unlucky"):
         map_tasks(double, tasks, {"factor": 2}, n_jobs)
+
+
+def _hears_interrupts(context):
+    return {"heard": pd.DataFrame({"heard": [signal.getsignal(signal.SIGINT) != signal.SIG_IGN]})}
+
+
+def test_workers_leave_interrupts_to_the_process_that_started_them():
+    before = signal.getsignal(signal.SIGINT)
+    tasks = [Task(str(number), ()) for number in range(2)]
+    found = map_tasks(_hears_interrupts, tasks, None, n_jobs=2)
+    assert [result["heard"]["heard"].item() for result in found] == [False, False]
+    assert signal.getsignal(signal.SIGINT) is before
