@@ -5,16 +5,17 @@
 VENV := .venv$(if $(LATEST),-latest)
 CONSTRAINTS := $(if $(LATEST),,-c constraints.txt)
 UPGRADE := $(if $(LATEST),--upgrade --upgrade-strategy eager)
+EXTRAS := test
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install --quiet $(CONSTRAINTS) $(UPGRADE)
 # One process a logical core (`auto` would count only physical ones), whole files to each: what a file
 # makes once for its tests is then made once.
-PYTEST = $(BIN)/pytest -n logical --dist loadfile $(ARGS)
+PYTEST = $(BIN)/pytest -n logical --dist loadfile --ignore tests/embed $(ARGS)
 ELSEWHERE = slow or gpu or slurm or browser
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-lowest lint benchmark benchmark-tcga wheelhouse clean
+.PHONY: help demo test test-embed test-slow test-lowest lint benchmark benchmark-tcga wheelhouse clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
@@ -27,6 +28,10 @@ test: $(VENV)/.installed-test  ## run every quick test
 
 test-slow: $(VENV)/.installed-test  ## run the other tests; those without their hardware skip
 	$(PYTEST) -m "$(ELSEWHERE)" || test $$? -eq 5  # 5: nothing is marked so
+
+test-embed:  ## run the tests of embed, with torch and openslide, in .venv-embed
+	$(MAKE) VENV=.venv-embed EXTRAS=slides,test .venv-embed/.installed-test
+	.venv-embed/bin/pytest -n logical --dist loadfile tests/embed -m "not (gpu or slurm)" $(ARGS)
 
 test-lowest:  ## run the quick tests with every dependency at its lower bound
 	$(MAKE) VENV=.venv-lowest .venv-lowest/lowest.txt
@@ -76,7 +81,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "installing into $(VENV) (some minutes the first time)"
-	$(INSTALL) --editable ".[test]"
+	$(INSTALL) --editable ".[$(EXTRAS)]"
 	@touch $@ $(VENV)/.installed
 
 # The lower bounds of pyproject.toml as a list of exact versions.

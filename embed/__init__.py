@@ -1,1 +1,24 @@
-"""Extraction of patch and gene features into Parquet, once; installed as tabular_trainers.embed."""
+"""Extraction of patch features into Parquet, once; installed as tabular_trainers.embed.
+
+Nothing here imports torch, openslide or Pillow before it is used: the core installs without them.
+"""
+
+import importlib
+
+# Public name -> module that holds it, as in the package above.
+_HOMES = {
+    "ENCODERS": "encoders",
+    "load_encoder": "encoders",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

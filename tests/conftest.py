@@ -1,9 +1,11 @@
 """What every test shares: where real data lie, one thread each, no network, skips with a reason."""
 
+import importlib.abc
 import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tomllib
 from pathlib import Path
 
@@ -48,12 +50,27 @@ SOURCES = _sources()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+class _NoTorch(importlib.abc.MetaPathFinder):
+    """Hide torch from the core, also where it is installed: the core must do without."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm", "transformers", "openslide"):
+            raise ModuleNotFoundError(f"No module named {name!r} (hidden from the core)", name=name)
+
+
 class NetworkUseError(RuntimeError):
     """A test reached beyond this computer; not an OSError, so that no library swallows it."""
 
 
-def pytest_configure():
-    """Give libraries one thread each, before any of them is imported: pytest uses every core."""
+def pytest_configure(config):
+    """Give libraries one thread each, before any of them is imported: pytest uses every core.
+
+    Tests of ``embed`` run alone (``pytest tests/embed``); with any other they would share a process
+    with the core's, from which torch is hidden.
+    """
+    given = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    if not all(path.is_relative_to(ROOT / "tests" / "embed") for path in given):
+        sys.meta_path.insert(0, _NoTorch())
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("MPLBACKEND", "Agg")

@@ -45,7 +45,7 @@ LAYERS = (
     ("outcome", "kernels", "parallel", "sample_size"),
     ("errors", "feature_sets"),
 )
-EMBED_MAY_IMPORT = {"errors", "schema", "tables", "parallel"}
+EMBED_MAY_IMPORT = {"errors", "kernels", "parallel", "schema", "tables"}
 HEAVY = {
     "IPython",
     "jinja2",
