@@ -50,11 +50,14 @@ SOURCES = _sources()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+HIDDEN_FROM_THE_CORE = ("h5py", "openslide", "timm", "torch", "torchvision", "transformers")
+
+
 class _NoTorch(importlib.abc.MetaPathFinder):
     """Hide torch from the core, also where it is installed: the core must do without."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "timm", "transformers", "openslide"):
+        if name.partition(".")[0] in HIDDEN_FROM_THE_CORE:
             raise ModuleNotFoundError(f"No module named {name!r} (hidden from the core)", name=name)
 
 
@@ -74,6 +77,13 @@ def pytest_configure(config):
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_report_header(config):
+    """Say that one folder waits for a call of its own."""
+    if any(isinstance(finder, _NoTorch) for finder in sys.meta_path):
+        return "tests/embed is left out: torch is hidden from the core. Run it alone."
+    return None
 
 
 def pytest_generate_tests(metafunc):

@@ -281,6 +281,12 @@ def test_a_warning_of_ours_is_an_error_and_a_library_s_is_not():
     assert [str(warning.message) for warning in seen] == ["theirs"]
 
 
+def test_the_core_s_tests_see_no_torch():
+    for name in ("torch", "openslide", "transformers"):
+        with pytest.raises(ModuleNotFoundError, match="hidden from the core"):
+            importlib.import_module(name)
+
+
 def test_tests_reach_no_network():
     with (
         socket.socket() as line,
