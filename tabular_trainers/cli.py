@@ -186,7 +186,7 @@ def schema(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A table.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the schema file itself.")] = False,
 ):
-    """List the tables of a run, or the columns of one."""
+    """List the tables of runs and stores, or the columns of one."""
     from json import dumps
 
     from tabular_trainers.schema import load_schema, schema_names
