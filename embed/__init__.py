@@ -9,6 +9,7 @@ import importlib
 _HOMES = {
     "ENCODERS": "encoders",
     "load_encoder": "encoders",
+    "pool_store": "pool",
 }
 
 __all__ = sorted(_HOMES)

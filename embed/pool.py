@@ -1,0 +1,186 @@
+"""Pooling: the vectors of a patient's patches become one row, the cohort's rows one Parquet."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tabular_trainers.errors import Problems, count, listing, unknown_name
+
+from .bags import LEVELS, read_store
+from .pooling_statistics import HOW
+
+BY = ("slide", "patch")
+_LOG = logging.getLogger("tabular_trainers")
+_SHOWN = 20  # ids in a note
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What was pooled, and whom it lacks.
+
+    Attributes
+    ----------
+    path : Path
+        The table: one row a patient.
+    n_patients, n_slides, n_vectors, n_features : int
+    without : tuple of str
+        Patients of the store without any patch.
+    """
+
+    path: Path
+    n_patients: int
+    n_slides: int
+    n_vectors: int
+    n_features: int
+    without: tuple
+
+
+def pool_store(
+    store, out, how="mean", level="patch", by="slide", *, overwrite=False, progress=None
+):
+    """Pool the patch vectors of a store into one row a patient.
+
+    Files are read block by block, so memory is that of one slide's block; with ``quantiles`` it is
+    twice the vectors of one slide (``by="patch"``: of one patient).
+
+    Parameters
+    ----------
+    store : path
+        As ``embed slides`` writes it.
+    out : path
+        Parquet to write: ``patient_id`` and the pooled features, whole or not at all.
+    how : str, default "mean"
+        ``"mean"``; ``"mean+std"`` (divided by n); ``"quantiles"`` (0.1, 0.25, 0.5, 0.75, 0.9);
+        ``"max"``. Means keep the names of the features, or ``e000``, ``e001`` ... (regions
+        ``r000`` ...); the others end in ``_std``, ``_q10`` ... ``_q90`` and ``_max``.
+    level : str, default "patch"
+        ``"patch"``, ``"region"`` (the larger squares of a pyramid such as HIPT) or ``"both"``.
+    by : str, default "slide"
+        ``"slide"``: each slide is pooled, then a patient's slides are averaged, so that each
+        counts the same. ``"patch"``: all patches of a patient are pooled as one bag, so that a
+        large slide counts more.
+    overwrite : bool, default False
+        Replace ``out`` where it exists.
+    progress : callable, optional
+        Called as ``progress(done, total, what)`` after each patient.
+
+    Returns
+    -------
+    Pooled
+
+    Raises
+    ------
+    SchemaError
+        For an unknown option, a store that is none, files that differ in encoder, options or size,
+        and vectors that are not finite.
+    DataError
+        When no slide has a patch.
+    """
+    out = Path(out)
+    problems = Problems()
+    for what, value, known in (("pooling", how, HOW), ("level", level, (*LEVELS, "both")),
+                               ("unit", by, BY)):  # fmt: skip
+        if value not in known:
+            problems.add(unknown_name(what, value, list(known)))
+    if out.suffix != ".parquet":
+        problems.add(f"{out}: expected a name that ends in .parquet.")
+    elif out.exists() and not overwrite:
+        problems.add(f"{out} exists already. Name another file, or add --overwrite.")
+    problems.raise_if_any()
+    levels = LEVELS if level == "both" else (level,)
+    bags = read_store(store, levels)
+    patients, rows, n_vectors = _pool(bags, levels, HOW[how], by, progress)
+    names = [
+        f"{name}{suffix}"
+        for one in levels
+        for suffix in HOW[how].suffixes
+        for name in bags.columns[one]
+    ]
+    facts = {**bags.facts, "how": how, "level": level, "by": by}
+    _write(out, patients, names, rows, facts)
+    return Pooled(
+        path=out,
+        n_patients=len(patients),
+        n_slides=len(bags.bags),
+        n_vectors=n_vectors,
+        n_features=len(names),
+        without=_tell_lacking(bags, set(patients)),
+    )
+
+
+def _pool(bags, levels, statistic, by, progress):
+    """Pool every patient: their ids, one row of features each, and how many vectors were read."""
+    of_patient = {}
+    for bag in bags.bags:
+        of_patient.setdefault(bag.patient_id, []).append(bag)
+    problems, rows, n_vectors, done = Problems(), [], 0, 0
+    for patient, own in of_patient.items():
+        units = [[bag] for bag in own] if by == "slide" else [own]
+        parts = []
+        for level in levels:
+            pooled = [_pool_unit(bags, unit, level, statistic, problems) for unit in units]
+            parts.append(sum(row for row, _ in pooled) / len(units))
+            n_vectors += sum(n for _, n in pooled)
+        rows.append(np.concatenate(parts))
+        done += len(own)
+        if progress is not None:
+            progress(done, len(bags.bags), f"patient {patient}")
+    problems.raise_if_any()
+    return list(of_patient), np.array(rows), n_vectors
+
+
+def _pool_unit(bags, unit, level, statistic, problems):
+    """Pool the vectors of some slides as one bag: the statistics, and how many vectors."""
+    pooled = statistic(len(bags.columns[level]))
+    for bag in unit:
+        before = pooled.n
+        for block in bags.rows(bag.paths[level]):
+            pooled.add(block)
+        if pooled.n == before:
+            problems.add(f"{bag.paths[level].name}: no vector in it; extract this slide again.")
+    if pooled.n == 0:
+        return np.zeros(len(bags.columns[level]) * len(statistic.suffixes)), 0
+    found = pooled.result()
+    if not np.isfinite(found).all():
+        slides = listing(bag.slide_id for bag in unit)
+        problems.add(f"slide {slides}: {level} vectors that are not finite; extract again.")
+    return found, pooled.n
+
+
+def _tell_lacking(bags, pooled):
+    """Say which slides have no patch and which patients no features; return these patients."""
+    slides = [bag.slide_id for bag in bags.without]
+    patients = tuple(sorted({bag.patient_id for bag in bags.without} - pooled))
+    if slides:
+        _LOG.warning(
+            "%s without any patch: %s.", count(len(slides), "slide"), listing(slides, _SHOWN)
+        )
+    if patients:
+        _LOG.warning(
+            "%s no features: %s.",
+            f"{count(len(patients), 'patient')} {'has' if len(patients) == 1 else 'have'}",
+            listing(patients, _SHOWN),
+        )
+    return patients
+
+
+def _write(out, patients, names, rows, facts):
+    """Write the table beside its place and move it there."""
+    from tabular_trainers import __version__
+
+    facts = {**facts, "package_version": __version__}
+    columns = [pa.array(patients, pa.string()), *(pa.array(column) for column in rows.T)]
+    table = pa.table(columns, names=["patient_id", *names])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    try:
+        pq.write_table(table.replace_schema_metadata(dict(sorted(facts.items()))), partial)
+        os.replace(partial, out)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

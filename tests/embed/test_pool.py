@@ -1,0 +1,303 @@
+"""Pooling against plain NumPy in float64, on stores written by hand after their contract."""
+
+import json
+import logging
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from tabular_trainers import DataError, SchemaError, cli
+from tabular_trainers.embed import pool_store
+from tabular_trainers.embed.pooling_statistics import HOW, as_float
+
+FACTS = {
+    "encoder_id": "tiny-1",
+    "pretrained_on": '["TCGA"]',
+    "options": '{"mpp": 0.5, "patch_px": 256}',
+}
+
+
+def write_vectors(path, values, row_group_size=None, **facts):
+    """Write one slide's vectors as the store holds them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    item = pa.from_numpy_dtype(values.dtype)
+    kind = pa.list_(pa.field("element", item, nullable=False), values.shape[1])
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), item), type=kind)
+    x_um = pa.array(np.arange(len(values), dtype="float64"))
+    schema = pa.schema(
+        [pa.field("x_um", pa.float64()), pa.field("embedding", kind, nullable=False)],
+        metadata={**FACTS, **facts},
+    )
+    table = pa.Table.from_arrays([x_um, column], schema=schema)
+    pq.write_table(table, path, row_group_size=row_group_size, compression="none")
+
+
+def write_list(store, slides):
+    """Write slides.parquet from rows of (slide, patient, number of patches)."""
+    store.mkdir(parents=True, exist_ok=True)
+    slide, patient, n = zip(*slides, strict=True)
+    table = pa.table({"slide_id": slide, "patient_id": patient, "n_patches": n})
+    pq.write_table(table, store / "slides.parquet")
+
+
+def vectors(seed, n, dim=5, dtype="float32"):
+    return np.random.default_rng(seed).normal(3, 2, (n, dim)).astype(dtype)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three patients: one of two slides, one of one, one whose only slide has no patch."""
+    folder = tmp_path / "store"
+    sizes = {"s2": ("p1", 7), "s1": ("p1", 3), "s3": ("p0", 4), "s4": ("p2", 0), "s5": ("p1", 0)}
+    write_list(folder, [(slide, patient, n) for slide, (patient, n) in sizes.items()])
+    for seed, (slide, (_, n)) in enumerate(sizes.items()):
+        if n:
+            write_vectors(folder / "patch" / f"{slide}.parquet", vectors(seed, n))
+            write_vectors(folder / "region" / f"{slide}.parquet", vectors(seed + 9, n - 2, dim=2))
+    return folder
+
+
+def read(path):
+    """Read a pooled table: ids, column names, values."""
+    table = pq.read_table(path)
+    values = np.column_stack([table.column(i) for i in range(1, table.num_columns)])
+    return table.column("patient_id").to_pylist(), table.column_names[1:], values
+
+
+# Independent of the package: NumPy on all rows at once, in float64.
+EXPECTED = {
+    "mean": lambda x: [x.mean(0)],
+    "mean+std": lambda x: [x.mean(0), x.std(0)],
+    "quantiles": lambda x: list(np.quantile(x, [0.1, 0.25, 0.5, 0.75, 0.9], axis=0)),
+    "max": lambda x: [x.max(0)],
+}
+
+
+def expected(how, *bags):
+    """Pool each bag with NumPy and average the bags."""
+    pooled = [np.concatenate(EXPECTED[how](bag.astype("float64"))) for bag in bags]
+    return np.mean(pooled, axis=0)
+
+
+@pytest.mark.parametrize("how", list(HOW))
+@pytest.mark.parametrize("by", ["slide", "patch"])
+@pytest.mark.parametrize("level", ["patch", "region", "both"])
+def test_agrees_with_numpy(store, tmp_path, how, by, level):
+    done = pool_store(store, tmp_path / "out.parquet", how=how, by=by, level=level)
+    patients, names, found = read(done.path)
+    assert patients == ["p0", "p1"]
+    parts = []
+    if level != "region":
+        parts.append({"s1": vectors(1, 3), "s2": vectors(0, 7), "s3": vectors(2, 4)})
+    if level != "patch":
+        parts.append({"s1": vectors(10, 1, 2), "s2": vectors(9, 5, 2), "s3": vectors(11, 2, 2)})
+    right = []
+    for own in (("s3",), ("s1", "s2")):
+        bags = [[part[slide] for slide in own] for part in parts]
+        bags = [[np.concatenate(bag)] if by == "patch" else bag for bag in bags]
+        right.append(np.concatenate([expected(how, *bag) for bag in bags]))
+    np.testing.assert_allclose(found, right, rtol=1e-12, atol=1e-12)
+    assert len(set(names)) == len(names) == done.n_features
+    assert done.n_slides == 3
+    assert done.n_patients == 2
+    assert done.n_vectors == {"patch": 14, "region": 8, "both": 22}[level]
+
+
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [
+        ("mean", ["e000", "e001"]),
+        ("mean+std", ["e000", "e001", "e000_std", "e001_std"]),
+        ("max", ["e000_max", "e001_max"]),
+        (
+            "quantiles",
+            [f"e00{i}_q{q}" for q in (10, 25, 50, 75, 90) for i in (0, 1)],
+        ),
+    ],
+)
+def test_names_say_what_a_column_is(tmp_path, how, names):
+    write_list(tmp_path, [("s", "p", 3)])
+    write_vectors(tmp_path / "patch" / "s.parquet", vectors(0, 3, 2))
+    _, found, _ = read(pool_store(tmp_path, tmp_path / "out.parquet", how).path)
+    assert found == names
+
+
+def test_named_features_keep_their_names(tmp_path):
+    write_list(tmp_path, [("s", "p", 3)])
+    named = json.dumps(["hematoxylin_mean", "nuclei"])
+    write_vectors(tmp_path / "patch" / "s.parquet", vectors(0, 3, 2), feature_names=named)
+    _, found, _ = read(pool_store(tmp_path, tmp_path / "out.parquet", "mean+std").path)
+    assert found == ["hematoxylin_mean", "nuclei", "hematoxylin_mean_std", "nuclei_std"]
+
+
+def test_regions_and_patches_have_names_of_their_own(store, tmp_path):
+    _, found, _ = read(pool_store(store, tmp_path / "out.parquet", level="both").path)
+    assert found == ["e000", "e001", "e002", "e003", "e004", "r000", "r001"]
+
+
+def test_the_table_says_where_it_comes_from(store, tmp_path):
+    done = pool_store(store, tmp_path / "out.parquet", "max", by="patch")
+    facts = {k.decode(): v.decode() for k, v in pq.read_schema(done.path).metadata.items()}
+    assert facts.pop("package_version")
+    assert facts == FACTS | {"how": "max", "level": "patch", "by": "patch"}
+
+
+def test_who_lacks_features_is_told(store, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "tabular_trainers"):
+        done = pool_store(store, tmp_path / "out.parquet")
+    assert done.without == ("p2",)
+    assert caplog.messages == [
+        "2 slides without any patch: s5, s4.",
+        "1 patient has no features: p2.",
+    ]
+
+
+@pytest.mark.parametrize("how", list(HOW))
+def test_row_groups_do_not_matter(tmp_path, how):
+    values = vectors(3, 50, dtype="float16")
+    found = []
+    for size in (1, 7, 50):
+        folder = tmp_path / str(size)
+        write_list(folder, [("s", "p", 50)])
+        write_vectors(folder / "patch" / "s.parquet", values, row_group_size=size)
+        found.append(pool_store(folder, folder / "out.parquet", how).path.read_bytes())
+    assert found[0] == found[1] == found[2]
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    how=st.sampled_from(list(HOW)),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    n=st.integers(1, 40),
+    dim=st.integers(1, 9),
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+    shift=st.sampled_from([0.0, 1000.0]),
+    seed=st.integers(0, 9),
+)
+def test_in_blocks_as_in_one(how, dtype, n, dim, cuts, shift, seed):
+    values = (np.random.default_rng(seed).normal(size=(n, dim)) + shift).astype(dtype)
+    whole, cut = HOW[how](dim), HOW[how](dim)
+    whole.add(as_float(values))
+    for block in np.split(values, sorted(min(at, n) for at in cuts)):
+        cut.add(as_float(np.ascontiguousarray(block)))
+    assert whole.n == cut.n == n
+    found = whole.result()
+    np.testing.assert_array_equal(found, cut.result())
+    np.testing.assert_allclose(found, expected(how, values), rtol=1e-12, atol=1e-12)
+
+
+def test_every_float16_is_widened_without_loss():
+    halves = np.arange(1 << 16, dtype="uint16").view("float16").reshape(256, 256)
+    found = as_float(halves)
+    np.testing.assert_array_equal(found.view("uint32"), halves.astype("float32").view("uint32"))
+
+
+def test_files_of_two_encoders_are_refused(store, tmp_path):
+    write_vectors(store / "patch" / "s2.parquet", vectors(0, 7), encoder_id="tiny-2")
+    with pytest.raises(SchemaError) as caught:
+        pool_store(store, tmp_path / "out.parquet")
+    assert str(caught.value) == (
+        "store: the patch files differ in encoder_id: 2 slides (s1, s3) encoder_id tiny-1; "
+        "1 slide (s2) encoder_id tiny-2. Vectors of two encoders or settings cannot be pooled "
+        "together: extract these slides again into a store of their own, or with the same settings."
+    )
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_files_of_two_sizes_and_options_are_refused(store, tmp_path):
+    options = '{"mpp": 0.25, "patch_px": 256}'
+    write_vectors(store / "patch" / "s3.parquet", vectors(0, 4, 6), options=options)
+    with pytest.raises(SchemaError, match="the patch files differ in dim, options: 2 slides"):
+        pool_store(store, tmp_path / "out.parquet")
+
+
+def test_a_missing_file_is_not_left_out_silently(store, tmp_path):
+    (store / "patch" / "s2.parquet").unlink()
+    with pytest.raises(SchemaError) as caught:
+        pool_store(store, tmp_path / "out.parquet")
+    assert str(caught.value) == (
+        "store: no patch file of 1 slide that slides.parquet says is there (s2). "
+        "Run embed slides again."
+    )
+
+
+def test_a_torn_file_is_refused(store, tmp_path):
+    path = store / "patch" / "s2.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SchemaError, match=r"^s2.parquet: no vectors of a store .*Extract this"):
+        pool_store(store, tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("how", ["mean", "mean+std", "max"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(store, tmp_path, how, bad):
+    values = vectors(0, 7)
+    values[3, 2] = bad
+    write_vectors(store / "patch" / "s2.parquet", values)
+    with pytest.raises(SchemaError) as caught:
+        pool_store(store, tmp_path / "out.parquet", how)
+    assert str(caught.value) == "slide s2: patch vectors that are not finite; extract again."
+
+
+def test_a_store_without_regions_says_so(store, tmp_path):
+    for path in (store / "region").iterdir():
+        path.unlink()
+    with pytest.raises(SchemaError) as caught:
+        pool_store(store, tmp_path / "out.parquet", level="both")
+    assert str(caught.value) == (
+        "store: no regions; its encoder gives none. Pool the level 'patch'."
+    )
+
+
+def test_wrong_options_come_in_one_message(store, tmp_path):
+    (tmp_path / "there.parquet").touch()
+    with pytest.raises(SchemaError) as caught:
+        pool_store(store, tmp_path / "there.parquet", "means", "slides", "slides")
+    assert str(caught.value) == (
+        "4 problems:\n"
+        "- unknown pooling 'means'; known: mean, mean+std, quantiles, max. Did you mean 'mean'?\n"
+        "- unknown level 'slides'; known: patch, region, both.\n"
+        "- unknown unit 'slides'; known: slide, patch. Did you mean 'slide'?\n"
+        f"- {tmp_path / 'there.parquet'} exists already. Name another file, or add --overwrite."
+    )
+
+
+def test_no_patch_at_all_is_an_error(tmp_path):
+    write_list(tmp_path, [("s", "p", 0)])
+    with pytest.raises(DataError, match="no slide has a patch; see its failures.parquet"):
+        pool_store(tmp_path, tmp_path / "out.parquet")
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(SchemaError, match="no slides.parquet; expected a store that embed slides"):
+        pool_store(tmp_path, tmp_path / "out.parquet")
+
+
+def test_nothing_half_written(store, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pool_store(store, tmp_path / "out.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
+
+
+def test_the_command_ends_with_the_lines_for_the_cohort(store, tmp_path):
+    out = tmp_path / "pathology.parquet"
+    ended = CliRunner().invoke(cli.app, ["embed", "pool", str(store), "--out", str(out)])
+    assert ended.exit_code == 0
+    assert ended.stdout == (
+        "2 patients from 3 slides, 5 features.\nName it in cohort.toml:\n\n[blocks.pathology]\n"
+        f'table = "{out}"\nkey = "patient_id"\n\n{out}\n'
+    )
+    again = CliRunner().invoke(cli.app, ["embed", "pool", str(store), "--out", str(out)])
+    assert again.exit_code == 2
+    assert again.stderr == (
+        f"Error: {out} exists already. Name another file, or add --overwrite.\n"
+    )
