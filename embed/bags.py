@@ -1,73 +1,65 @@
-"""The patch vectors of a store, slide by slide: whose they are, what encoder made them, the rows.
+"""The slides of a store, whose they are and where their vectors lie, before any is read.
 
 The same for our own stores and for those of others (`foreign_stores`), so that pooling knows
 neither.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing
+from tabular_trainers.tables import read_written
 
-from .pooling_statistics import as_float
+from .store import CONTRACTS, Recipe, describe_slide, iterate_vectors, slide_file
 
-LEVELS = ("patch", "region")
-FACTS = ("encoder_id", "pretrained_on", "feature_names", "options")
 _PREFIX = {"patch": "e", "region": "r"}  # of columns that have no names
-_ROWS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
 class Bag:
-    """The files with the vectors of one slide.
+    """One slide, and the files with its vectors.
 
     Attributes
     ----------
     slide_id, patient_id : str
     paths : dict of str to Path
-        By level.
+        By level; empty where there is no vector.
+    lacks : str
+        Why there is none.
     """
 
     slide_id: str
     patient_id: str
-    paths: dict
+    paths: dict = field(default_factory=dict)
+    lacks: str = ""
 
 
 @dataclass(frozen=True)
 class Bags:
-    """The slides of a store that have vectors, and what is known of the others.
+    """The slides of a store that have vectors, and those that have none.
 
     Attributes
     ----------
-    name : str
-        The store's, for messages.
-    bags : tuple of Bag
-        Sorted by patient and slide.
-    without : tuple of Bag
-        Slides that have no vectors.
+    bags, without : tuple of Bag
+        Sorted by patient and slide: the order in which sums are taken.
     columns : dict of str to tuple of str
         Names of the dimensions by level.
-    facts : dict of str
-        ``encoder_id``, ``pretrained_on`` and ``options`` as text, the last two in JSON.
+    recipe : Recipe
+        What made the vectors, the same for all.
     rows : callable
-        ``rows(path)`` yields the vectors of a file in blocks: float32 or float64 of shape (n, dim).
+        ``rows(path, level)`` yields the vectors of a file in blocks: (n, dim) of a floating type.
     """
 
-    name: str
     bags: tuple
     without: tuple
     columns: dict
-    facts: dict
+    recipe: Recipe
     rows: Callable
 
 
 def dimension_names(dim, level="patch"):
-    """Name the dimensions of vectors without names, as tables of vectors are read.
+    """Name the dimensions of vectors that have no names: as tables of vectors are read.
 
     Examples
     --------
@@ -78,8 +70,8 @@ def dimension_names(dim, level="patch"):
     return tuple(f"{_PREFIX[level]}{i:0{width}d}" for i in range(dim))
 
 
-def read_store(store, levels):
-    """Look over a store that ``embed slides`` wrote.
+def read_bags(store, levels):
+    """Look over a store of ours; no vector is read.
 
     Parameters
     ----------
@@ -94,143 +86,96 @@ def read_store(store, levels):
     Raises
     ------
     SchemaError
-        When there is no store, a slide's file is missing, or files differ in what made them.
+        When there is no store, a slide's file is missing or torn, or files were not made alike.
     DataError
         When no slide has a patch.
     """
     store = Path(store)
     problems = Problems()
-    bags, without = [], []
-    for row in _slides(store):
-        paths = {level: store / level / f"{row.slide_id}.parquet" for level in levels}
-        full = row.n_patches > 0
-        (bags if full else without).append(Bag(str(row.slide_id), str(row.patient_id), paths))
-    if not bags:
-        raise DataError(f"{store.name}: no slide has a patch; see its failures.parquet.")
-    columns, facts = {}, {}
+    bags, without = _slides(store, levels)
+    found = {level: {} for level in levels}
+    if "region" in levels and not any(bag.paths["region"].is_file() for bag in bags):
+        problems.add(f"{store.name}: no regions, as its encoder gives none. Pool level 'patch'.")
+        problems.raise_if_any()
     for level in levels:
-        missing = [bag.slide_id for bag in bags if not bag.paths[level].is_file()]
-        if len(missing) == len(bags) and level == "region":
-            problems.add(
-                f"{store.name}: no regions; its encoder gives none. Pool the level 'patch'."
-            )
-        elif missing:
-            problems.add(
-                f"{store.name}: no {level} file of {count(len(missing), 'slide')} that "
-                f"slides.parquet says is there ({listing(missing)}). Run embed slides again."
-            )
+        for bag in bags:
+            try:
+                found[level][bag.slide_id] = describe_slide(bag.paths[level], level)
+            except SchemaError as error:
+                problems.add(f"{error} Run embed slides again: it writes what is missing.")
     problems.raise_if_any()
-    for level in levels:
-        found = {bag.slide_id: _head(bag.paths[level], problems) for bag in bags}
-        problems.raise_if_any()
-        dim, own = one_of_each(store.name, level, found, problems)
-        problems.raise_if_any()
-        names = json.loads(own.get("feature_names") or "null") if level == "patch" else None
-        columns[level] = tuple(names) if names else dimension_names(dim, level)
-        facts = facts or own
-    return Bags(
-        name=store.name,
-        bags=in_order(bags),
-        without=in_order(without),
-        columns=columns,
-        facts={
-            "encoder_id": facts.get("encoder_id", "unknown"),
-            "pretrained_on": facts.get("pretrained_on", '["unknown"]'),
-            "options": facts.get("options", "{}"),
-        },
-        rows=embedding_rows,
-    )
+    columns = {}
+    for level, described in found.items():
+        made = {slide: (one.recipe, one.dim) for slide, one in described.items()}
+        recipe, dim = made_alike(f"{store.name}, {CONTRACTS[level]}", made, problems)
+        named = recipe.feature_names if level == "patch" else None
+        columns[level] = named or dimension_names(dim, level)
+    problems.raise_if_any()
+    return Bags(in_order(bags), in_order(without), columns, recipe, iterate_vectors)
 
 
 def in_order(bags):
-    """Sort slides by patient and slide: the order in which sums are taken."""
+    """Sort slides by patient and slide."""
     return tuple(sorted(bags, key=lambda bag: (bag.patient_id, bag.slide_id)))
 
 
-def one_of_each(name, level, found, problems):
-    """Hold what is said of each slide's file against the others'.
+def made_alike(where, made, problems):
+    """Hold what made each slide's vectors against the others'.
 
     Parameters
     ----------
-    name, level : str
-        For messages.
-    found : dict of str to dict
-        By slide: ``dim`` and the FACTS of its file.
+    where : str
+        For the message.
+    made : dict of str to (Recipe, int)
+        By slide: what made its vectors, and their dimensions.
     problems : Problems
-        Gets one message that says in what the files differ, and which slides are the fewer.
+        Gets one message when they differ.
 
     Returns
     -------
+    recipe : Recipe
     dim : int
-    facts : dict
         Those of most slides.
     """
-    groups = {}
-    for slide, facts in found.items():
-        groups.setdefault(json.dumps(facts, sort_keys=True), []).append(slide)
-    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    facts = json.loads(ranked[0][0])
-    if len(ranked) > 1:
-        all_facts = [json.loads(text) for text, _ in ranked]
-        differing = [
-            key for key in ("dim", *FACTS) if len({str(f.get(key)) for f in all_facts}) > 1
-        ]
-        lines = "; ".join(
-            f"{count(len(slides), 'slide')} ({listing(slides, 3)}) {_said(own, differing)}"
-            for own, (_, slides) in zip(all_facts, ranked, strict=True)
-        )
+    groups = []
+    for slide, (recipe, dim) in made.items():
+        for (known, known_dim), slides in groups:
+            if dim == known_dim and not known.differences(recipe):
+                slides.append(slide)
+                break
+        else:
+            groups.append(((recipe, dim), [slide]))
+    groups.sort(key=lambda group: -len(group[1]))
+    (recipe, dim), most = groups[0]
+    if len(groups) > 1:
+        said = []
+        for (other, other_dim), slides in groups[1:]:
+            differ = recipe.differences(other)
+            differ += [f"{other_dim} dimensions, not {dim}"] if other_dim != dim else []
+            said.append(f"{count(len(slides), 'slide')} ({listing(slides)}): {listing(differ)}")
         problems.add(
-            f"{name}: the {level} files differ in {listing(differing)}: {lines}. Vectors of two "
-            "encoders or settings cannot be pooled together: extract these slides again into a "
-            "store of their own, or with the same settings."
+            f"{where}: not all were made alike, and so cannot be pooled together. Unlike "
+            f"{count(len(most), 'slide')}: {'; '.join(said)}. Extract one kind again, into a "
+            "store of its own."
         )
-    return facts.pop("dim"), facts
+    return recipe, dim
 
 
-def _said(facts, keys):
-    """Say what files were made with; of options only those that could differ is too long."""
-    words = []
-    for key in keys:
-        text = str(facts.get(key, "nothing"))
-        words.append(f"{key} {text if len(text) <= 120 else text[:119] + '…'}")
-    return ", ".join(words)
-
-
-def _slides(store):
-    """Read the list of slides of a store."""
+def _slides(store, levels):
+    """Read the list of slides: those with patches, and those without."""
     path = store / "slides.parquet"
     if not path.is_file():
         raise SchemaError(
-            f"{store}: no slides.parquet; expected a store that embed slides wrote, or a folder "
-            "with one .h5, .pt or .npy file a slide."
+            f"{store}: no slides.parquet; expected a store that embed slides wrote to its end, or "
+            "a folder with one .h5, .pt or .npy file a slide."
         )
-    try:
-        frame = pq.read_table(path, columns=["slide_id", "patient_id", "n_patches"]).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SchemaError(
-            f"{path}: not the list of slides that embed slides writes ({error})."
-        ) from error
-    return frame.assign(n_patches=frame["n_patches"].fillna(0)).itertuples()
-
-
-def _head(path, problems):
-    """Read what a file says of its vectors: their number of dimensions and the FACTS."""
-    try:
-        schema = pq.read_schema(path)
-        kind = schema.field("embedding").type
-        if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
-            raise pa.ArrowInvalid(f"embedding is {kind}")
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        problems.add(f"{path.name}: no vectors of a store ({error}). Extract this slide again.")
-        return {}
-    known = {key.decode(): text.decode() for key, text in (schema.metadata or {}).items()}
-    return {"dim": kind.list_size, **{key: known[key] for key in FACTS if key in known}}
-
-
-def embedding_rows(path):
-    """Yield the vectors of a file of ours in blocks: float32 or float64 of shape (n, dim)."""
-    with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-        for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=["embedding"], use_threads=False):
-            column = batch.column(0)
-            flat = column.flatten().to_numpy(zero_copy_only=True)
-            yield as_float(flat.reshape(-1, column.type.list_size))
+    bags, without = [], []
+    for row in read_written(path, "slides").itertuples():
+        if row.n_patches:
+            paths = {level: slide_file(store, row.slide_id, level) for level in levels}
+            bags.append(Bag(row.slide_id, row.patient_id, paths))
+        else:
+            without.append(Bag(row.slide_id, row.patient_id, lacks=row.status))
+    if not bags:
+        raise DataError(f"{store.name}: no slide has a patch; failures.parquet says why.")
+    return bags, without

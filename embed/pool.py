@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from tabular_trainers.errors import Problems, count, listing, unknown_name
 
-from .bags import LEVELS, read_store
-from .pooling_statistics import HOW
+from .bags import read_bags
+from .pooling_statistics import HOW, as_float
+from .store import CONTRACTS, partial_name
 
+LEVELS = tuple(CONTRACTS)
 BY = ("slide", "patch")
 _LOG = logging.getLogger("tabular_trainers")
 _SHOWN = 20  # ids in a note
@@ -93,7 +95,7 @@ def pool_store(
         problems.add(f"{out} exists already. Name another file, or add --overwrite.")
     problems.raise_if_any()
     levels = LEVELS if level == "both" else (level,)
-    bags = read_store(store, levels)
+    bags = read_bags(store, levels)
     patients, rows, n_vectors = _pool(bags, levels, HOW[how], by, progress)
     names = [
         f"{name}{suffix}"
@@ -101,7 +103,8 @@ def pool_store(
         for suffix in HOW[how].suffixes
         for name in bags.columns[one]
     ]
-    facts = {**bags.facts, "how": how, "level": level, "by": by}
+    facts = {**bags.recipe.metadata(), "how": how, "level": level, "by": by}
+    facts.pop("feature_names", None)  # the columns are
     _write(out, patients, names, rows, facts)
     return Pooled(
         path=out,
@@ -139,8 +142,8 @@ def _pool_unit(bags, unit, level, statistic, problems):
     pooled = statistic(len(bags.columns[level]))
     for bag in unit:
         before = pooled.n
-        for block in bags.rows(bag.paths[level]):
-            pooled.add(block)
+        for block in bags.rows(bag.paths[level], level):
+            pooled.add(as_float(block))
         if pooled.n == before:
             problems.add(f"{bag.paths[level].name}: no vector in it; extract this slide again.")
     if pooled.n == 0:
@@ -154,11 +157,16 @@ def _pool_unit(bags, unit, level, statistic, problems):
 
 def _tell_lacking(bags, pooled):
     """Say which slides have no patch and which patients no features; return these patients."""
-    slides = [bag.slide_id for bag in bags.without]
+    of_reason = {}
+    for bag in bags.without:
+        of_reason.setdefault(bag.lacks, []).append(bag.slide_id)
     patients = tuple(sorted({bag.patient_id for bag in bags.without} - pooled))
-    if slides:
+    for lacks, slides in of_reason.items():
         _LOG.warning(
-            "%s without any patch: %s.", count(len(slides), "slide"), listing(slides, _SHOWN)
+            "%s without vectors (%s): %s.",
+            count(len(slides), "slide"),
+            lacks,
+            listing(slides, _SHOWN),
         )
     if patients:
         _LOG.warning(
@@ -177,7 +185,7 @@ def _write(out, patients, names, rows, facts):
     columns = [pa.array(patients, pa.string()), *(pa.array(column) for column in rows.T)]
     table = pa.table(columns, names=["patient_id", *names])
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    partial = partial_name(out)
     try:
         pq.write_table(table.replace_schema_metadata(dict(sorted(facts.items()))), partial)
         os.replace(partial, out)

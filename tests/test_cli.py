@@ -18,6 +18,7 @@ from tabular_trainers.schema import load_schema, schema_names
 
 COMMANDS = (
     "demo", "init", "validate", "run", "report", "predict", "validate-on", "schema", "notebook",
+    "embed",
 )  # fmt: skip
 QUICK = ("--models", "cox", "--folds", "3", "--trials", "1", "--jobs", "1")
 

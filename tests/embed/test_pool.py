@@ -1,48 +1,47 @@
 """Pooling against plain NumPy in float64, on stores written by hand after their contract."""
 
+import dataclasses
 import json
 import logging
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from tabular_trainers import DataError, SchemaError, cli
 from tabular_trainers.embed import pool_store
+from tabular_trainers.embed import store as stores
 from tabular_trainers.embed.pooling_statistics import HOW, as_float
+from tabular_trainers.tables import write_table
 
-FACTS = {
-    "encoder_id": "tiny-1",
-    "pretrained_on": '["TCGA"]',
-    "options": '{"mpp": 0.5, "patch_px": 256}',
-}
+RECIPE = stores.Recipe("tiny-1", {"mpp": 0.5, "patch_px": 256}, ("TCGA",))
 
 
-def write_vectors(path, values, row_group_size=None, **facts):
-    """Write one slide's vectors as the store holds them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    item = pa.from_numpy_dtype(values.dtype)
-    kind = pa.list_(pa.field("element", item, nullable=False), values.shape[1])
-    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), item), type=kind)
-    x_um = pa.array(np.arange(len(values), dtype="float64"))
-    schema = pa.schema(
-        [pa.field("x_um", pa.float64()), pa.field("embedding", kind, nullable=False)],
-        metadata={**FACTS, **facts},
-    )
-    table = pa.Table.from_arrays([x_um, column], schema=schema)
-    pq.write_table(table, path, row_group_size=row_group_size, compression="none")
+def write_vectors(store, slide, patient, values, level="patch", **recipe):
+    """Write one slide's vectors into a store."""
+    n = len(values)
+    names = {"patch": ["size_um", "tissue", "blur", "artefact"],
+             "region": ["width_um", "height_um", "n_patches", "tissue"]}[level]  # fmt: skip
+    columns = {name: np.ones(n) for name in ["x_um", "y_um", *names]}
+    columns = {name: column.astype(KINDS.get(name, float)) for name, column in columns.items()}
+    facts = stores.SlideFacts(slide, patient, f"{slide}.svs", 0.5, 100, 100, 10)
+    made = dataclasses.replace(RECIPE, **recipe)
+    stores.write_slide(store, columns, values, made, facts, level)
+
+
+KINDS = {"tissue": "float32", "blur": "float32", "artefact": "float32", "n_patches": "int64"}
 
 
 def write_list(store, slides):
-    """Write slides.parquet from rows of (slide, patient, number of patches)."""
+    """Write slides.parquet from rows of (slide, patient, number of patches, status)."""
+    frame = pd.DataFrame(slides, columns=["slide_id", "patient_id", "n_patches", "status"])
+    frame = frame.assign(path="x.svs", mpp=0.5, width_px=100, height_px=100, encoder_id="tiny-1")
     store.mkdir(parents=True, exist_ok=True)
-    slide, patient, n = zip(*slides, strict=True)
-    table = pa.table({"slide_id": slide, "patient_id": patient, "n_patches": n})
-    pq.write_table(table, store / "slides.parquet")
+    write_table(frame, "slides", store / "slides.parquet")
 
 
 def vectors(seed, n, dim=5, dtype="float32"):
@@ -51,14 +50,14 @@ def vectors(seed, n, dim=5, dtype="float32"):
 
 @pytest.fixture
 def store(tmp_path):
-    """Three patients: one of two slides, one of one, one whose only slide has no patch."""
+    """Three patients: one of two slides and a failed one, one of one, one without tissue."""
     folder = tmp_path / "store"
-    sizes = {"s2": ("p1", 7), "s1": ("p1", 3), "s3": ("p0", 4), "s4": ("p2", 0), "s5": ("p1", 0)}
-    write_list(folder, [(slide, patient, n) for slide, (patient, n) in sizes.items()])
-    for seed, (slide, (_, n)) in enumerate(sizes.items()):
-        if n:
-            write_vectors(folder / "patch" / f"{slide}.parquet", vectors(seed, n))
-            write_vectors(folder / "region" / f"{slide}.parquet", vectors(seed + 9, n - 2, dim=2))
+    slides = [("s2", "p1", 7), ("s1", "p1", 3), ("s3", "p0", 4)]
+    for seed, (slide, patient, n) in enumerate(slides):
+        write_vectors(folder, slide, patient, vectors(seed, n))
+        write_vectors(folder, slide, patient, vectors(seed + 9, n - 2, dim=2), "region")
+    listed = [(*slide, "done") for slide in slides]
+    write_list(folder, [*listed, ("s4", "p2", 0, "no tissue"), ("s5", "p1", 0, "failed")])
     return folder
 
 
@@ -121,16 +120,16 @@ def test_agrees_with_numpy(store, tmp_path, how, by, level):
     ],
 )
 def test_names_say_what_a_column_is(tmp_path, how, names):
-    write_list(tmp_path, [("s", "p", 3)])
-    write_vectors(tmp_path / "patch" / "s.parquet", vectors(0, 3, 2))
+    write_list(tmp_path, [("s", "p", 3, "done")])
+    write_vectors(tmp_path, "s", "p", vectors(0, 3, 2))
     _, found, _ = read(pool_store(tmp_path, tmp_path / "out.parquet", how).path)
     assert found == names
 
 
 def test_named_features_keep_their_names(tmp_path):
-    write_list(tmp_path, [("s", "p", 3)])
-    named = json.dumps(["hematoxylin_mean", "nuclei"])
-    write_vectors(tmp_path / "patch" / "s.parquet", vectors(0, 3, 2), feature_names=named)
+    write_list(tmp_path, [("s", "p", 3, "done")])
+    named = ("hematoxylin_mean", "nuclei")
+    write_vectors(tmp_path, "s", "p", vectors(0, 3, 2), feature_names=named)
     _, found, _ = read(pool_store(tmp_path, tmp_path / "out.parquet", "mean+std").path)
     assert found == ["hematoxylin_mean", "nuclei", "hematoxylin_mean_std", "nuclei_std"]
 
@@ -144,7 +143,8 @@ def test_the_table_says_where_it_comes_from(store, tmp_path):
     done = pool_store(store, tmp_path / "out.parquet", "max", by="patch")
     facts = {k.decode(): v.decode() for k, v in pq.read_schema(done.path).metadata.items()}
     assert facts.pop("package_version")
-    assert facts == FACTS | {"how": "max", "level": "patch", "by": "patch"}
+    assert facts == RECIPE.metadata() | {"how": "max", "level": "patch", "by": "patch"}
+    assert json.loads(facts["pretrained_on"]) == ["TCGA"]
 
 
 def test_who_lacks_features_is_told(store, tmp_path, caplog):
@@ -152,19 +152,21 @@ def test_who_lacks_features_is_told(store, tmp_path, caplog):
         done = pool_store(store, tmp_path / "out.parquet")
     assert done.without == ("p2",)
     assert caplog.messages == [
-        "2 slides without any patch: s5, s4.",
+        "1 slide without vectors (failed): s5.",
+        "1 slide without vectors (no tissue): s4.",
         "1 patient has no features: p2.",
     ]
 
 
 @pytest.mark.parametrize("how", list(HOW))
-def test_row_groups_do_not_matter(tmp_path, how):
+def test_row_groups_do_not_matter(tmp_path, monkeypatch, how):
     values = vectors(3, 50, dtype="float16")
     found = []
     for size in (1, 7, 50):
         folder = tmp_path / str(size)
-        write_list(folder, [("s", "p", 50)])
-        write_vectors(folder / "patch" / "s.parquet", values, row_group_size=size)
+        monkeypatch.setattr(stores, "ROW_GROUP", size)
+        write_list(folder, [("s", "p", 50, "done")])
+        write_vectors(folder, "s", "p", values)
         found.append(pool_store(folder, folder / "out.parquet", how).path.read_bytes())
     assert found[0] == found[1] == found[2]
 
@@ -198,47 +200,46 @@ def test_every_float16_is_widened_without_loss():
 
 
 def test_files_of_two_encoders_are_refused(store, tmp_path):
-    write_vectors(store / "patch" / "s2.parquet", vectors(0, 7), encoder_id="tiny-2")
+    write_vectors(store, "s2", "p1", vectors(0, 7), encoder_id="tiny-2")
     with pytest.raises(SchemaError) as caught:
         pool_store(store, tmp_path / "out.parquet")
     assert str(caught.value) == (
-        "store: the patch files differ in encoder_id: 2 slides (s1, s3) encoder_id tiny-1; "
-        "1 slide (s2) encoder_id tiny-2. Vectors of two encoders or settings cannot be pooled "
-        "together: extract these slides again into a store of their own, or with the same settings."
+        "store, patches: not all were made alike, and so cannot be pooled together. Unlike "
+        "2 slides: 1 slide (s2): encoder tiny-2, not tiny-1. Extract one kind again, into a store "
+        "of its own."
     )
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_files_of_two_sizes_and_options_are_refused(store, tmp_path):
-    options = '{"mpp": 0.25, "patch_px": 256}'
-    write_vectors(store / "patch" / "s3.parquet", vectors(0, 4, 6), options=options)
-    with pytest.raises(SchemaError, match="the patch files differ in dim, options: 2 slides"):
-        pool_store(store, tmp_path / "out.parquet")
-
-
-def test_a_missing_file_is_not_left_out_silently(store, tmp_path):
-    (store / "patch" / "s2.parquet").unlink()
+def test_files_of_other_sizes_and_options_are_refused(store, tmp_path):
+    write_vectors(store, "s3", "p0", vectors(0, 4, 6))
+    write_vectors(store, "s2", "p1", vectors(0, 4), options={"mpp": 0.25, "patch_px": 256})
     with pytest.raises(SchemaError) as caught:
         pool_store(store, tmp_path / "out.parquet")
-    assert str(caught.value) == (
-        "store: no patch file of 1 slide that slides.parquet says is there (s2). "
-        "Run embed slides again."
-    )
+    assert "1 slide (s3): mpp 0.5, not 0.25, 6 dimensions, not 5. Extract" in str(caught.value)
 
 
-def test_a_torn_file_is_refused(store, tmp_path):
-    path = store / "patch" / "s2.parquet"
+def test_a_missing_and_a_torn_file_are_told_together(store, tmp_path):
+    (store / "patch" / "s2.parquet").unlink()
+    path = store / "patch" / "s3.parquet"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(SchemaError, match=r"^s2.parquet: no vectors of a store .*Extract this"):
+    with pytest.raises(SchemaError) as caught:
         pool_store(store, tmp_path / "out.parquet")
+    again = "Run embed slides again: it writes what is missing."
+    assert str(caught.value) == (
+        f"2 problems:\n- s2.parquet: no such file in {store / 'patch'}. {again}\n"
+        f"- s3.parquet: not a whole Parquet file. {again}"
+    )
 
 
 @pytest.mark.parametrize("how", ["mean", "mean+std", "max"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_refused(store, tmp_path, how, bad):
+def test_values_that_are_not_finite_are_refused(store, tmp_path, monkeypatch, how, bad):
+    monkeypatch.setattr(np, "isfinite", lambda values: np.ones(np.shape(values), bool))
     values = vectors(0, 7)
     values[3, 2] = bad
-    write_vectors(store / "patch" / "s2.parquet", values)
+    write_vectors(store, "s2", "p1", values)
+    monkeypatch.undo()
     with pytest.raises(SchemaError) as caught:
         pool_store(store, tmp_path / "out.parquet", how)
     assert str(caught.value) == "slide s2: patch vectors that are not finite; extract again."
@@ -250,7 +251,7 @@ def test_a_store_without_regions_says_so(store, tmp_path):
     with pytest.raises(SchemaError) as caught:
         pool_store(store, tmp_path / "out.parquet", level="both")
     assert str(caught.value) == (
-        "store: no regions; its encoder gives none. Pool the level 'patch'."
+        "store: no regions, as its encoder gives none. Pool level 'patch'."
     )
 
 
@@ -268,8 +269,8 @@ def test_wrong_options_come_in_one_message(store, tmp_path):
 
 
 def test_no_patch_at_all_is_an_error(tmp_path):
-    write_list(tmp_path, [("s", "p", 0)])
-    with pytest.raises(DataError, match="no slide has a patch; see its failures.parquet"):
+    write_list(tmp_path, [("s", "p", 0, "no tissue")])
+    with pytest.raises(DataError, match="no slide has a patch; failures.parquet says why"):
         pool_store(tmp_path, tmp_path / "out.parquet")
 
 
