@@ -30,7 +30,7 @@ test-slow: $(VENV)/.installed-test  ## run the other tests; those without their 
 	$(PYTEST) -m "$(ELSEWHERE)" || test $$? -eq 5  # 5: nothing is marked so
 
 test-embed:  ## run the tests of embed, with torch and openslide, in .venv-embed
-	$(MAKE) VENV=.venv-embed EXTRAS=slides,test .venv-embed/.installed-test
+	$(MAKE) VENV=.venv-embed EXTRAS=embed,test .venv-embed/.installed-test
 	.venv-embed/bin/pytest -n logical --dist loadfile tests/embed -m "not (gpu or slurm)" $(ARGS)
 
 test-lowest:  ## run the quick tests with every dependency at its lower bound

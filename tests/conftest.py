@@ -50,7 +50,16 @@ SOURCES = _sources()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-HIDDEN_FROM_THE_CORE = ("h5py", "openslide", "timm", "torch", "torchvision", "transformers")
+HIDDEN_FROM_THE_CORE = (
+    "h5py",
+    "openslide",
+    "pyfaidx",
+    "pysam",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
 class _NoTorch(importlib.abc.MetaPathFinder):

@@ -1,4 +1,4 @@
-"""Tests of embed need the libraries of the extra ``slides``; without them they are left out."""
+"""Tests of embed need the libraries of the extra ``embed``; without them they are left out."""
 
 import importlib
 
@@ -11,7 +11,7 @@ def _missing(name):
     return False
 
 
-MISSING = [name for name in ("openslide", "torch", "timm") if _missing(name)]
+MISSING = [name for name in ("openslide", "pysam", "torch", "timm") if _missing(name)]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
