@@ -12,7 +12,7 @@ def _missing(name):
 
 
 MISSING = [name for name in ("openslide", "pysam", "torch", "timm") if _missing(name)]
-collect_ignore_glob = ["test_*.py"] if MISSING else []
+collect_ignore_glob = ["test_*.py", "*/test_*.py"] if MISSING else []
 
 
 def pytest_report_header():
