@@ -1,0 +1,318 @@
+"""The encoder ``stain``: about 100 named features of a patch, without weights.
+
+Colours are unmixed into hematoxylin and eosin with fixed vectors (Ruifrok & Johnston 2001), so that
+the features of a patch depend on nothing but its pixels. Sizes are in micrometres and assume the
+encoder's 0.5 micrometres a pixel.
+
+References
+----------
+Ruifrok & Johnston, Anal Quant Cytol Histol 23 (2001) 291-299: colour deconvolution.
+Haralick et al., IEEE Trans Syst Man Cybern 3 (1973) 610-621: co-occurrence of levels.
+Ojala et al., IEEE Trans Pattern Anal Mach Intell 24 (2002) 971-987: local binary patterns.
+Otsu, IEEE Trans Syst Man Cybern 9 (1979) 62-66: threshold.
+"""
+
+import numpy as np
+
+from tabular_trainers.embed.encoders import stain_kernels as kernels
+from tabular_trainers.embed.encoders import stain_nuclei as objects
+from tabular_trainers.errors import SchemaError
+
+PATCH_PX, MPP = 256, 0.5
+SMALLEST_PX = 16
+
+# Red, green and blue optical density of pure hematoxylin and eosin.
+HEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
+# 10-fold attenuation is a density of 1; a value of 0 is read as 1, the darkest that can be told.
+DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0)
+
+HEMATOXYLIN_LEVELS_A_UNIT = 20.0  # of the co-occurrence matrix: the last level begins at 1.55
+DISTANCES_PX = (1, 3, 6)  # chromatin, nucleus, neighbouring nuclei
+PAIR_FEATURES = ("contrast", "correlation", "energy", "homogeneity", "entropy")
+EDGE = 0.04  # luminance a pixel: a nucleus' rim or a fibre, above the noise of JPEG
+
+NUCLEAR_LEAST, NUCLEAR_MOST = 0.2, 0.6  # bounds of the threshold, optical density of hematoxylin
+SPECK_UM2, PEAK_REACH_UM = 6.0, 2.0
+# Radius of the largest circle inside. A lymphocyte's nucleus measures about 7 micrometres across.
+SMALL_UM, LARGE_UM = (2.0, 4.0), 4.75
+ROUND, ELONGATED = 0.65, 0.5  # minor axis over major axis
+NEAR_UM, DENSE_UM = 16.0, 32.0  # sides of the squares in which nuclei are counted
+WHITE_LARGE_UM2, WHITE_LEAST_UM2 = 400.0, 20.0
+
+STATISTICS = ("mean", "sd", "q05", "q25", "q50", "q75", "q95")
+QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+LOWEST = np.array([low for low, _ in kernels.CHANNELS.values()])
+WIDEST = np.array([high - low for low, high in kernels.CHANNELS.values()])
+
+FEATURE_NAMES = (
+    *(f"{channel}_{what}" for channel in kernels.CHANNELS for what in STATISTICS),
+    *(f"{colour}_{what}" for colour in ("red", "green", "blue") for what in ("mean", "sd")),
+    "hematoxylin_share",  # of all stain
+    "hematoxylin_eosin_correlation",
+    "eosin_fraction",  # pixels in which eosin is the stronger stain
+    "dark_fraction",  # luminance below 0.2: folds, dirt, ink
+    *(f"hematoxylin_{what}_{d * MPP:g}um" for d in DISTANCES_PX for what in PAIR_FEATURES),
+    *(f"pattern_{k}" for k in range(kernels.N_PATTERNS - 1)),  # bright neighbours, in one run
+    "pattern_mixed",
+    "gradient_mean",
+    "gradient_sd",
+    "edge_density",
+    "edge_coherence",
+    "nuclear_threshold",
+    "nuclear_fraction",
+    "nuclear_blobs_per_mm2",
+    "nuclear_largest_blob_um2",
+    "nuclear_contrast",  # hematoxylin inside minus outside
+    "cytoplasm_eosin",  # mean eosin outside nuclei and white
+    "nuclei_per_mm2",
+    "nuclei_area_um2_mean",
+    "nuclei_area_um2_sd",
+    "nuclei_radius_um_mean",
+    "nuclei_radius_um_sd",
+    "nuclei_roundness_mean",  # minor over major axis, of nuclei that touch no other
+    "nuclei_roundness_sd",
+    "nuclei_hematoxylin_mean",
+    "nuclei_hematoxylin_sd",
+    "nuclei_touching_share",
+    "nuclei_small_round_per_mm2",  # as lymphocytes have
+    "nuclei_small_round_share",
+    "nuclei_large_per_mm2",
+    "nuclei_elongated_per_mm2",  # as fibroblasts have
+    "nuclei_nearest_um_mean",
+    "nuclei_nearest_um_sd",
+    "nuclei_clumping",  # variance over mean of the counts in squares of 16 micrometres
+    "nuclei_densest_per_mm2",  # in the fullest square of 32 micrometres
+    "white_fraction",
+    "white_large_fraction",  # glass, fat cells, lumens
+    "white_areas_per_mm2",
+)
+
+
+def _unmixing():
+    """Invert the stains' vectors; the third is what neither explains, at a right angle to both."""
+    vectors = np.stack([HEMATOXYLIN, EOSIN, np.cross(HEMATOXYLIN, EOSIN)])
+    vectors[2] /= np.linalg.norm(vectors[2])
+    return np.linalg.inv(vectors)
+
+
+def _uniform_patterns():
+    """Give the pattern of each set of eight neighbours: how many, if they form one run; else 9."""
+    sets = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    changes = (sets != np.roll(sets, 1, axis=1)).sum(axis=1)
+    return np.where(changes <= 2, sets.sum(axis=1), kernels.N_PATTERNS - 1).astype(np.uint8)
+
+
+class StainEncoder:
+    """Measure colour, texture and nuclei of H&E patches.
+
+    ``encode`` runs on one thread; a patch's features are the same bytes in any batch.
+    """
+
+    id = "stain-1"
+    dim = len(FEATURE_NAMES)
+    patch_px = PATCH_PX
+    mpp = MPP
+    pretrained_on = ()
+    dtype = "float32"
+    feature_names = FEATURE_NAMES
+    in_reader = True
+
+    def __init__(self):
+        self._unmixing = _unmixing()
+        self._patterns = _uniform_patterns()
+
+    def encode(self, images):
+        """Measure patches.
+
+        Parameters
+        ----------
+        images : (n, h, w, 3) uint8
+            RGB at 0.5 micrometres a pixel, at least 16 pixels high and wide.
+
+        Returns
+        -------
+        (n, dim) float32
+            Finite, in the order of ``feature_names``. Where there is no nucleus, what nuclei have
+            is 0, and the nearest one is as far away as the patch is wide.
+
+        Raises
+        ------
+        SchemaError
+            For another shape or type.
+        """
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise SchemaError(
+                f"encoder stain: images are {images.dtype} {images.shape}; expected uint8 "
+                "(n, height, width, 3)."
+            )
+        if min(images.shape[1:3]) < SMALLEST_PX:
+            raise SchemaError(
+                f"encoder stain: patches of {images.shape[2]} x {images.shape[1]} pixels; "
+                f"expected at least {SMALLEST_PX} x {SMALLEST_PX}."
+            )
+        out = np.empty((len(images), self.dim), dtype=np.float32)
+        for row, image in zip(out, images, strict=True):
+            row[:] = np.concatenate(self._measure(np.ascontiguousarray(image)))
+        return out
+
+    def _measure(self, patch):
+        stains, luminance, white, colour = self._measure_colour(patch)
+        nuclear, objects_found = _measure_nuclei(stains, white)
+        return (
+            colour,
+            *_measure_texture(stains[0], luminance, self._patterns),
+            nuclear,
+            objects_found,
+            _measure_white(white),
+        )
+
+    def _measure_colour(self, patch):
+        height, width, _ = patch.shape
+        n = height * width
+        stains = np.empty((2, height, width), dtype=np.float32)
+        luminance = np.empty((height, width), dtype=np.uint8)
+        white = np.empty((height, width), dtype=bool)
+        counts = np.zeros((len(kernels.CHANNELS), kernels.N_BINS), dtype=np.int64)
+        sums = np.empty(18)
+        kernels.measure_colour(
+            patch, DENSITY, self._unmixing, stains, luminance, white, counts, sums
+        )
+        mean = sums[:16:2] / n
+        sd = np.sqrt(np.maximum(sums[1:16:2] / n - mean**2, 0.0))
+        channels = np.empty((len(kernels.CHANNELS), len(STATISTICS)))
+        channels[:, 0], channels[:, 1] = mean[:5], sd[:5]
+        quantiles = np.empty((len(kernels.CHANNELS), len(QUANTILES)))
+        kernels.read_quantiles(counts, LOWEST, WIDEST, QUANTILES, quantiles)
+        channels[:, 2:] = quantiles
+        stain = mean[0] + mean[1]
+        spread = sd[0] * sd[1]
+        relation = (sums[16] / n - mean[0] * mean[1]) / spread if spread > 1e-9 else 0.0
+        dark = counts[-1, : round(0.2 * kernels.N_BINS)].sum() / n
+        colour = [
+            *channels.ravel(),
+            *np.stack([mean[5:], sd[5:]], axis=1).ravel(),
+            mean[0] / stain if stain > 1e-9 else 0.0,
+            relation,
+            sums[17] / n,
+            dark,
+        ]
+        return stains, luminance, white, colour
+
+
+def load(
+    name, *, weights=None, device="cpu", precision=None, revision=None, trust_remote_code=False
+):
+    """Give the encoder; it has no weights and runs on the CPU, whatever the device.
+
+    Raises
+    ------
+    SchemaError
+        If weights or a revision are given.
+    """
+    given = {"weights": weights, "revision": revision}
+    given = [option for option, value in given.items() if value is not None]
+    if given:
+        raise SchemaError(f"encoder stain has no weights: leave out {' and '.join(given)}.")
+    return StainEncoder()
+
+
+def _measure_texture(hematoxylin, luminance, patterns):
+    levels = np.minimum(hematoxylin * HEMATOXYLIN_LEVELS_A_UNIT, kernels.N_LEVELS - 1)
+    levels = levels.astype(np.uint8)
+    matrix = np.empty((kernels.N_LEVELS, kernels.N_LEVELS))
+    pairs = np.empty((len(DISTANCES_PX), len(PAIR_FEATURES)))
+    for distance, out in zip(DISTANCES_PX, pairs, strict=True):
+        kernels.count_pairs(levels, distance, matrix)
+        kernels.describe_pairs(matrix, out)
+    shares = np.empty(kernels.N_PATTERNS)
+    kernels.count_patterns(luminance, patterns, shares)
+    edges = np.empty(4)
+    kernels.measure_edges(luminance, EDGE, edges)
+    return pairs.ravel(), shares, edges
+
+
+def _measure_nuclei(stains, white):
+    height, width = white.shape
+    mm2 = height * width * MPP**2 / 1e6
+    smooth = np.empty((height, width), dtype=np.float32)
+    objects.smooth(stains[0], smooth)
+    threshold = objects.find_threshold(smooth, NUCLEAR_LEAST, NUCLEAR_MOST)
+    mask = smooth > threshold
+    labels, blobs = _label(mask)
+    depth = np.empty((height, width), dtype=np.int32)
+    objects.measure_depth(mask, depth)
+    nuclei = np.empty((height * width // 9, 7))
+    smallest, reach = SPECK_UM2 / MPP**2, round(PEAK_REACH_UM / MPP)
+    n = objects.find_nuclei(labels, depth, blobs, smooth, smallest, reach, nuclei)
+    areas = blobs[:, 0] * MPP**2
+    inside = int(mask.sum())
+    contrast = np.empty(2)
+    objects.compare_stains(mask, white, smooth, stains[1], contrast)
+    nuclear = [
+        threshold,
+        inside / mask.size,
+        (areas >= SPECK_UM2).sum() / mm2,
+        areas.max(initial=0.0),
+        *contrast,
+    ]
+    return nuclear, _describe_nuclei(nuclei[:n], height, width, mm2)
+
+
+def _describe_nuclei(nuclei, height, width, mm2):
+    n = len(nuclei)
+    side_um = max(height, width) * MPP
+    if n == 0:
+        return [0.0] * 14 + [side_um, 0.0, 0.0, 0.0]
+    x, y, radius, stain, area, axes, alone = nuclei.T
+    radius, area, alone = radius * MPP, area * MPP**2, alone == 1.0
+    nearest = np.empty(n)
+    objects.measure_spacing(nuclei, nearest)
+    nearest = np.minimum(nearest * MPP, side_um)
+    small = (radius >= SMALL_UM[0]) & (radius <= SMALL_UM[1]) & (~alone | (axes >= ROUND))
+    near = _count_in_squares(x, y, height, width, NEAR_UM)
+    dense = _count_in_squares(x, y, height, width, DENSE_UM)
+    return [
+        n / mm2,
+        area.mean(),
+        area.std(),
+        radius.mean(),
+        radius.std(),
+        axes[alone].mean() if alone.any() else 0.0,
+        axes[alone].std() if alone.any() else 0.0,
+        stain.mean(),
+        stain.std(),
+        1.0 - alone.mean(),
+        small.sum() / mm2,
+        small.mean(),
+        (radius > LARGE_UM).sum() / mm2,
+        (alone & (axes < ELONGATED)).sum() / mm2,
+        nearest.mean(),
+        nearest.std(),
+        near.var() / near.mean(),
+        dense.max() / (DENSE_UM**2 / 1e6),
+    ]
+
+
+def _count_in_squares(x, y, height, width, side_um):
+    side = round(side_um / MPP)
+    columns, rows = -(-width // side), -(-height // side)
+    square = (y // side).astype(np.intp) * columns + (x // side).astype(np.intp)
+    return np.bincount(square, minlength=columns * rows)
+
+
+def _label(mask):
+    labels = np.empty(mask.shape, dtype=np.int32)
+    # With 8 neighbours two areas are at least a pixel apart: a quarter of the pixels at most.
+    blobs = np.empty((-(-mask.shape[0] // 2) * -(-mask.shape[1] // 2), 6))
+    return labels, blobs[: objects.label_blobs(mask, labels, blobs)]
+
+
+def _measure_white(white):
+    areas = _label(white)[1][:, 0] * MPP**2
+    whole = white.size * MPP**2
+    return [
+        areas.sum() / whole,
+        areas[areas >= WHITE_LARGE_UM2].sum() / whole,
+        (areas >= WHITE_LEAST_UM2).sum() / (whole / 1e6),
+    ]

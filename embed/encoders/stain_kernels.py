@@ -1,0 +1,299 @@
+"""Kernels of the stain encoder: amounts of stain, their distributions, texture and edges.
+
+Each kernel sees one patch, runs on one thread and sums in float64, in the order of the pixels: a
+patch's numbers depend on nothing else.
+"""
+
+import numpy as np
+
+from tabular_trainers.kernels import compile_kernel
+
+N_BINS = 1024
+CHANNELS = {  # range of their histograms
+    "hematoxylin": (0.0, 2.56),
+    "eosin": (0.0, 2.56),
+    "residual": (-1.28, 1.28),
+    "saturation": (0.0, 1.0),
+    "luminance": (0.0, 1.0),
+}
+N_LEVELS = 32  # hematoxylin levels of the co-occurrence matrix
+N_PATTERNS = 10  # rotation-invariant uniform patterns of eight neighbours
+WHITE_LUMINANCE, WHITE_SATURATION = 0.8, 0.08
+EOSIN = 0.15  # optical density of eosin below which a pixel counts as unstained
+
+
+@compile_kernel(
+    "void(uint8[:,:,::1], float64[::1], float64[:,::1], float32[:,:,::1], uint8[:,::1],"
+    " boolean[:,::1], int64[:,::1], float64[::1])",
+    fastmath={"reassoc", "contract"},
+)
+def measure_colour(patch, density, unmixing, stains, luminance, white, counts, sums):
+    """Unmix the stains of a patch and collect the distribution of each channel.
+
+    Parameters
+    ----------
+    patch : (h, w, 3) uint8
+    density : (256,) float64
+        Optical density of each pixel value.
+    unmixing : (3, 3) float64
+        Optical densities (red, green, blue) @ unmixing = amounts of the three stains.
+    stains : (2, h, w) float32, out
+        Hematoxylin and eosin of each pixel, at least 0.
+    luminance : (h, w) uint8, out
+    white : (h, w) bool, out
+        Where there is glass, fat or a lumen: bright and without colour.
+    counts : (5, N_BINS) int64, out, zero before
+        Histograms of CHANNELS; what lies outside their range counts in the outermost bin.
+    sums : (18,) float64, out
+        Sum and sum of squares of each of CHANNELS and of red, green and blue; the sum of
+        hematoxylin times eosin; the number of pixels in which eosin is the stronger stain.
+    """
+    height, width, _ = patch.shape
+    inverse = np.zeros(256)
+    for v in range(1, 256):
+        inverse[v] = 1.0 / v
+    u00, u01, u02 = unmixing[0, 0], unmixing[0, 1], unmixing[0, 2]
+    u10, u11, u12 = unmixing[1, 0], unmixing[1, 1], unmixing[1, 2]
+    u20, u21, u22 = unmixing[2, 0], unmixing[2, 1], unmixing[2, 2]
+    last = np.int32(N_BINS - 1)
+    dense = N_BINS / 2.56
+    at = np.empty((5, width), dtype=np.int32)
+    sh, shh, se, see, sr, srr, ss, sss, sl, sll, she = (0.0,) * 11
+    red1, red2, green1, green2, blue1, blue2, pink = (0,) * 7
+    for y in range(height):
+        # Arithmetic first, histograms after: so the compiler does several pixels at once.
+        for x in range(width):
+            red, green, blue = patch[y, x, 0], patch[y, x, 1], patch[y, x, 2]
+            r, g, b = density[red], density[green], density[blue]
+            h = max(r * u00 + g * u10 + b * u20, 0.0)
+            e = max(r * u01 + g * u11 + b * u21, 0.0)
+            residual = r * u02 + g * u12 + b * u22
+            most, least = max(red, green, blue), min(red, green, blue)
+            saturation = np.float64(np.int32(most) - np.int32(least)) * inverse[most]
+            grey = (0.2125 * red + 0.7154 * green + 0.0721 * blue) / 255.0
+            stains[0, y, x] = h
+            stains[1, y, x] = e
+            luminance[y, x] = np.uint8(grey * 255.0 + 0.5)
+            white[y, x] = (grey > WHITE_LUMINANCE) & (saturation < WHITE_SATURATION)
+            at[0, x] = min(np.int32(h * dense), last)
+            at[1, x] = min(np.int32(e * dense), last)
+            at[2, x] = min(np.int32(max(residual + 1.28, 0.0) * dense), last)
+            at[3, x] = min(np.int32(saturation * N_BINS), last)
+            at[4, x] = min(np.int32(grey * N_BINS), last)
+            sh += h
+            shh += h * h
+            se += e
+            see += e * e
+            she += h * e
+            sr += residual
+            srr += residual * residual
+            ss += saturation
+            sss += saturation * saturation
+            sl += grey
+            sll += grey * grey
+            red1 += np.int32(red)
+            red2 += np.int32(red) * np.int32(red)
+            green1 += np.int32(green)
+            green2 += np.int32(green) * np.int32(green)
+            blue1 += np.int32(blue)
+            blue2 += np.int32(blue) * np.int32(blue)
+            pink += (e > h) & (e > EOSIN)
+        for x in range(width):
+            for k in range(5):
+                counts[k, at[k, x]] += 1
+    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = sh, shh, se, see, sr, srr
+    sums[6], sums[7], sums[8], sums[9] = ss, sss, sl, sll
+    sums[10], sums[11] = red1 / 255.0, red2 / 65025.0
+    sums[12], sums[13] = green1 / 255.0, green2 / 65025.0
+    sums[14], sums[15] = blue1 / 255.0, blue2 / 65025.0
+    sums[16], sums[17] = she, pink
+
+
+@compile_kernel("void(int64[:,::1], float64[::1], float64[::1], float64[::1], float64[:,::1])")
+def read_quantiles(counts, lowest, widest, levels, out):
+    """Read quantiles from histograms, as if values were spread evenly within a bin.
+
+    Parameters
+    ----------
+    counts : (n, n_bins) int64
+    lowest, widest : (n,) float64
+        Where each histogram begins and how far it reaches.
+    levels : (k,) float64
+        Ascending, above 0 and below 1.
+    out : (n, k) float64, out
+    """
+    for i in range(len(counts)):
+        total = counts[i].sum()
+        reached, bin_at = 0, 0
+        for k in range(len(levels)):
+            wanted = levels[k] * total
+            while reached + counts[i, bin_at] < wanted:
+                reached += counts[i, bin_at]
+                bin_at += 1
+            inside = (wanted - reached) / counts[i, bin_at]
+            out[i, k] = lowest[i] + (bin_at + inside) * widest[i] / counts.shape[1]
+
+
+@compile_kernel("void(uint8[:,::1], int64, float64[:,::1])")
+def count_pairs(levels, distance, matrix):
+    """Count how often each two levels lie ``distance`` pixels apart, in four directions.
+
+    The directions are 0, 45, 90 and 135 degrees; on a diagonal a step is one pixel along either
+    axis, times the distance over the root of 2, rounded, as in scikit-image. A pair counts both
+    ways.
+
+    Parameters
+    ----------
+    levels : (h, w) uint8
+        Below N_LEVELS.
+    distance : int64
+    matrix : (N_LEVELS, N_LEVELS) float64, out
+        Frequencies: symmetric, with sum 1 (0 in a patch that is smaller than the distance).
+    """
+    height, width = levels.shape
+    diagonal = np.int64(np.round(distance / np.sqrt(2.0)))
+    # Two tables a direction, used in turn: neighbouring pixels often count the same pair, and the
+    # second increment of an address would wait for the first.
+    counts = np.zeros((8, N_LEVELS * N_LEVELS), dtype=np.int32)
+    for y in range(height):
+        row = levels[y]
+        for x in range(width - distance):
+            counts[0 + (x & 1), np.uint64(row[x]) * N_LEVELS + row[x + distance]] += 1
+        if y + distance < height:
+            below = levels[y + distance]
+            for x in range(width):
+                counts[2 + (x & 1), np.uint64(row[x]) * N_LEVELS + below[x]] += 1
+        if y + diagonal < height:
+            below = levels[y + diagonal]
+            for x in range(width - diagonal):
+                counts[4 + (x & 1), np.uint64(row[x]) * N_LEVELS + below[x + diagonal]] += 1
+                counts[6 + (x & 1), np.uint64(row[x + diagonal]) * N_LEVELS + below[x]] += 1
+    total = max(2 * counts.sum(), 1)
+    for i in range(N_LEVELS):
+        for j in range(N_LEVELS):
+            both = 0
+            for k in range(8):
+                both += counts[k, i * N_LEVELS + j] + counts[k, j * N_LEVELS + i]
+            matrix[i, j] = both / total
+
+
+@compile_kernel("void(float64[:,::1], float64[::1])")
+def describe_pairs(matrix, out):
+    """Compute Haralick's contrast, correlation, energy, homogeneity and entropy (nats).
+
+    Parameters
+    ----------
+    matrix : (n, n) float64
+        Symmetric frequencies with sum 1.
+    out : (5,) float64, out
+        Where all pixels have one level, the correlation is 1.
+    """
+    n = len(matrix)
+    mean = 0.0
+    for i in range(n):
+        for j in range(n):
+            mean += i * matrix[i, j]
+    variance, covariance, contrast, squares, homogeneity, entropy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        for j in range(n):
+            p = matrix[i, j]
+            if p == 0.0:
+                continue
+            apart = (i - j) * (i - j)
+            contrast += p * apart
+            homogeneity += p / (1.0 + apart)
+            squares += p * p
+            entropy -= p * np.log(p)
+            variance += p * (i - mean) * (i - mean)
+            covariance += p * (i - mean) * (j - mean)
+    out[0] = contrast
+    out[1] = covariance / variance if variance > 1e-15 else 1.0
+    out[2] = np.sqrt(squares)
+    out[3] = homogeneity
+    out[4] = entropy
+
+
+@compile_kernel("void(uint8[:,::1], uint8[::1], float64[::1])")
+def count_patterns(image, pattern_of, out):
+    """Count local binary patterns of eight neighbours on a circle of radius one pixel.
+
+    Neighbours on the diagonals are interpolated between four pixels with whole-number weights, so
+    that even patches are compared exactly. The outermost pixels have no full circle and are left
+    out.
+
+    Parameters
+    ----------
+    image : (h, w) uint8
+    pattern_of : (256,) uint8
+        Pattern of each set of neighbours that are at least as bright as the centre.
+    out : (N_PATTERNS,) float64, out
+        Share of the pixels with each pattern.
+    """
+    height, width = image.shape
+    far, near = np.int32(724), np.int32(300)  # 1/sqrt(2) and the rest, in 1024ths
+    corner, side = np.int32(far * far), np.int32(far * near)
+    one = np.int32(1)
+    bits = np.empty(width, dtype=np.int32)
+    counts = np.zeros(256, dtype=np.int64)
+    for y in range(1, height - 1):
+        above, row, below = image[y - 1], image[y], image[y + 1]
+        for x in range(1, width - 1):
+            c = np.int32(row[x])
+            n, s = np.int32(above[x]) - c, np.int32(below[x]) - c
+            w, e = np.int32(row[x - 1]) - c, np.int32(row[x + 1]) - c
+            ne, nw = np.int32(above[x + 1]) - c, np.int32(above[x - 1]) - c
+            se, sw = np.int32(below[x + 1]) - c, np.int32(below[x - 1]) - c
+            found = np.int32(e >= 0)
+            found |= np.int32(corner * ne + side * (n + e) >= 0) * (one << 1)
+            found |= np.int32(n >= 0) * (one << 2)
+            found |= np.int32(corner * nw + side * (n + w) >= 0) * (one << 3)
+            found |= np.int32(w >= 0) * (one << 4)
+            found |= np.int32(corner * sw + side * (s + w) >= 0) * (one << 5)
+            found |= np.int32(s >= 0) * (one << 6)
+            found |= np.int32(corner * se + side * (s + e) >= 0) * (one << 7)
+            bits[x] = found
+        for x in range(1, width - 1):
+            counts[bits[x]] += 1
+    total = max((height - 2) * (width - 2), 1)
+    out[:] = 0.0
+    for k in range(256):
+        out[pattern_of[k]] += counts[k] / total
+
+
+@compile_kernel("void(uint8[:,::1], float64, float64[::1])", fastmath={"reassoc"})
+def measure_edges(image, edge, out):
+    """Measure Sobel gradients: mean, sd, share above ``edge``, and how far they share a direction.
+
+    Parameters
+    ----------
+    image : (h, w) uint8
+        Gradients are of image / 255 a pixel. The outermost pixels are left out.
+    edge : float64
+    out : (4,) float64, out
+        The last is the coherence of the structure tensor: 0 where gradients have no common
+        direction, 1 where all are parallel.
+    """
+    height, width = image.shape
+    unit = 8.0 * 255.0
+    wanted = (edge * unit) ** 2
+    total, edges, xx, yy, xy = 0.0, 0, 0, 0, 0
+    for y in range(1, height - 1):
+        above, row, below = image[y - 1], image[y], image[y + 1]
+        for x in range(1, width - 1):
+            nw, ne = np.int32(above[x - 1]), np.int32(above[x + 1])
+            sw, se = np.int32(below[x - 1]), np.int32(below[x + 1])
+            right = ne - nw + se - sw + 2 * (np.int32(row[x + 1]) - np.int32(row[x - 1]))
+            down = sw - nw + se - ne + 2 * (np.int32(below[x]) - np.int32(above[x]))
+            square = np.float64(right * right + down * down)
+            total += np.sqrt(square)
+            edges += square > wanted
+            xx += right * right
+            yy += down * down
+            xy += right * down
+    inner = max((height - 2) * (width - 2), 1)
+    out[0] = total / unit / inner
+    out[1] = np.sqrt(max((xx + yy) / unit**2 / inner - out[0] * out[0], 0.0))
+    out[2] = edges / inner
+    whole = np.float64(xx + yy)
+    apart = np.float64(xx - yy)
+    out[3] = np.sqrt(apart * apart + 4.0 * np.float64(xy) ** 2) / whole if whole > 0.0 else 0.0
