@@ -18,20 +18,22 @@ MAX_BLACK = 75  # the brightest channel of a black pixel; of dense nuclei it is 
 MAX_BLACK_COLOUR = 30
 
 
-@compile_kernel("void(uint8[:,:,::1], uint8[:,::1], int64, int64, int64, int64)")
+@compile_kernel(
+    "void(Array(uint8, 3, 'C', readonly=True), uint8[:,::1], int32, int32, int32, int32)"
+)
 def _mark(image, marks, green_over_red, min_colour, max_black, max_black_colour):
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
-            red = np.int64(image[row, column, 0])
-            green = np.int64(image[row, column, 1])
-            blue = np.int64(image[row, column, 2])
+            red = np.int32(image[row, column, 0])
+            green = np.int32(image[row, column, 1])
+            blue = np.int32(image[row, column, 2])
             brightest = max(red, green, blue)
             colour = brightest - min(red, green, blue)
-            mark = 0
+            mark = np.uint8(0)
             if green - red >= green_over_red and colour >= min_colour:
-                mark = 1
+                mark = np.uint8(1)
             elif brightest <= max_black and colour <= max_black_colour:
-                mark = 2
+                mark = np.uint8(2)
             marks[row, column] = mark
 
 

@@ -253,29 +253,30 @@ def _copy_colours(pixels, out):
 def _average_areas(pixels, out, x, y, factor):
     """Average, for each new pixel, the area of ``factor`` by ``factor`` pixels that it covers."""
     height, width = pixels.shape[0], pixels.shape[1]
-    sums = np.empty((width, 4), dtype=np.float32)
-    scale = 1.0 / (factor * factor)
+    rows = pixels.reshape((height, width * 4))  # one long row a time is what a compiler vectorises
+    sums = np.empty(width * 4, dtype=np.float32)
+    scale = np.float32(1.0 / (factor * factor))
     for row in range(out.shape[0]):
         top = y + row * factor
         bottom = min(top + factor, float(height))
         sums[:] = 0.0
         for j in range(int(top), min(height, int(np.ceil(bottom)))):
             weight = np.float32(min(bottom, j + 1.0) - max(top, float(j)))
-            for i in range(width):
-                for channel in range(4):
-                    sums[i, channel] += weight * pixels[j, i, channel]
+            line = rows[j]
+            for i in range(width * 4):
+                sums[i] += weight * np.float32(line[i])
         for column in range(out.shape[1]):
             left = x + column * factor
             right = min(left + factor, float(width))
-            red = green = blue = np.float32(0.0)
+            red = green = blue = np.float32(0.5)
             for i in range(int(left), min(width, int(np.ceil(right)))):
-                weight = np.float32(min(right, i + 1.0) - max(left, float(i)))
-                red += weight * sums[i, 0]
-                green += weight * sums[i, 1]
-                blue += weight * sums[i, 2]
-            out[row, column, 0] = min(255.0, red * scale + 0.5)
-            out[row, column, 1] = min(255.0, green * scale + 0.5)
-            out[row, column, 2] = min(255.0, blue * scale + 0.5)
+                weight = np.float32(min(right, i + 1.0) - max(left, float(i))) * scale
+                red += weight * sums[4 * i]
+                green += weight * sums[4 * i + 1]
+                blue += weight * sums[4 * i + 2]
+            out[row, column, 0] = np.uint8(min(red, np.float32(255.0)))
+            out[row, column, 1] = np.uint8(min(green, np.float32(255.0)))
+            out[row, column, 2] = np.uint8(min(blue, np.float32(255.0)))
 
 
 def _open(path):
