@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from tabular_trainers.errors import Problems, SchemaError, count, listing
 from tabular_trainers.schema import load_schema
 
+from .plain_pages import plain_values
+
 CONTRACTS = {"patch": "patches", "region": "regions"}  # by the folder of a store
 ROW_GROUP = 1024  # rows: 1.5 MB of 384 float32, what a streaming reader holds at once
 
@@ -259,11 +261,16 @@ def iterate_vectors(path, level="patch"):
     ndarray (n, dim)
         As stored: float16 or float32.
     """
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        dim = _described(Path(path), level, file.schema_arrow, file.metadata.num_rows).dim
-        for group in range(file.num_row_groups):
-            column = file.read_row_group(group, ["embedding"], use_threads=False).column(0)
-            yield _vectors(column, dim)
+    with open(path, "rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        stored = _described(Path(path), level, file.schema_arrow, file.metadata.num_rows)
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            flat = plain_values(stream, group, "embedding", stored.dtype)
+            if flat is None or len(flat) != group.num_rows * stored.dim:
+                column = file.read_row_group(number, ["embedding"], use_threads=False).column(0)
+                yield _vectors(column, stored.dim)
+            else:
+                yield flat.reshape(-1, stored.dim)
 
 
 def list_files(store, level="patch"):

@@ -302,3 +302,15 @@ def test_the_command_ends_with_the_lines_for_the_cohort(store, tmp_path):
     assert again.stderr == (
         f"Error: {out} exists already. Name another file, or add --overwrite.\n"
     )
+
+
+def test_our_stores_are_read_where_numbers_lie(store, tmp_path, monkeypatch):
+    right = pool_store(store, tmp_path / "one.parquet").path.read_bytes()
+    path = store / "patch" / "s2.parquet"
+    pq.write_table(pq.read_table(path, partitioning=None), path, compression="zstd")
+    assert pool_store(store, tmp_path / "two.parquet").path.read_bytes() == right
+    monkeypatch.delattr(pq.ParquetFile, "read_row_group")
+    with pytest.raises(AttributeError):
+        pool_store(store, tmp_path / "three.parquet")
+    write_vectors(store, "s2", "p1", vectors(0, 7))
+    assert pool_store(store, tmp_path / "four.parquet").path.read_bytes() == right
