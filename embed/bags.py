@@ -70,6 +70,11 @@ def dimension_names(dim, level="patch"):
     return tuple(f"{_PREFIX[level]}{i:0{width}d}" for i in range(dim))
 
 
+def is_store(folder):
+    """Say whether a folder is, or begins to be, a store of ours."""
+    return any((Path(folder) / name).exists() for name in ("slides.parquet", *CONTRACTS))
+
+
 def read_bags(store, levels):
     """Look over a store of ours; no vector is read.
 
@@ -166,8 +171,8 @@ def _slides(store, levels):
     path = store / "slides.parquet"
     if not path.is_file():
         raise SchemaError(
-            f"{store}: no slides.parquet; expected a store that embed slides wrote to its end, or "
-            "a folder with one .h5, .pt or .npy file a slide."
+            f"{store}: no slides.parquet, which embed slides writes at its end. Run it again: it "
+            "goes on where it was."
         )
     bags, without = [], []
     for row in read_written(path, "slides").itertuples():

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from tabular_trainers.errors import Problems, count, listing, unknown_name
 
-from .bags import read_bags
+from .bags import is_store, read_bags
+from .foreign_stores import read_foreign_bags
 from .pooling_statistics import HOW, as_float
 from .store import CONTRACTS, partial_name
 
@@ -43,7 +44,15 @@ class Pooled:
 
 
 def pool_store(
-    store, out, how="mean", level="patch", by="slide", *, overwrite=False, progress=None
+    store,
+    out,
+    how="mean",
+    level="patch",
+    by="slide",
+    *,
+    slides=None,
+    overwrite=False,
+    progress=None,
 ):
     """Pool the patch vectors of a store into one row a patient.
 
@@ -53,7 +62,8 @@ def pool_store(
     Parameters
     ----------
     store : path
-        As ``embed slides`` writes it.
+        As ``embed slides`` writes it, or a folder with one file of vectors a slide: ``.h5`` of
+        TRIDENT, CLAM or STAMP, ``.pt`` or ``.npy``.
     out : path
         Parquet to write: ``patient_id`` and the pooled features, whole or not at all.
     how : str, default "mean"
@@ -66,6 +76,9 @@ def pool_store(
         ``"slide"``: each slide is pooled, then a patient's slides are averaged, so that each
         counts the same. ``"patch"``: all patches of a patient are pooled as one bag, so that a
         large slide counts more.
+    slides : path, optional
+        For a folder of others: table with ``slide_id`` (a file's name without its ending) and
+        ``patient_id``. Default: each file is a patient of its own.
     overwrite : bool, default False
         Replace ``out`` where it exists.
     progress : callable, optional
@@ -93,9 +106,14 @@ def pool_store(
         problems.add(f"{out}: expected a name that ends in .parquet.")
     elif out.exists() and not overwrite:
         problems.add(f"{out} exists already. Name another file, or add --overwrite.")
-    problems.raise_if_any()
     levels = LEVELS if level == "both" else (level,)
-    bags = read_bags(store, levels)
+    ours = is_store(store)
+    if ours and slides is not None:
+        problems.add(f"{store}: its slides.parquet says whose slides are whose; leave out slides.")
+    if not ours and level != "patch":
+        problems.add(f"{store}: not a store of embed slides, so it has patches only.")
+    problems.raise_if_any()
+    bags = read_bags(store, levels) if ours else read_foreign_bags(store, slides)
     patients, rows, n_vectors = _pool(bags, levels, HOW[how], by, progress)
     names = [
         f"{name}{suffix}"

@@ -24,10 +24,25 @@ def options():
 
 @app.command()
 def pool(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="What embed slides wrote.")],
+    store: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STORE",
+            help="What embed slides wrote, or a folder with one .h5 (TRIDENT, CLAM, STAMP), .pt or "
+            ".npy file a slide.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet to write.")] = Path(
         "pathology.parquet"
     ),
+    slides: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="For a folder of others: whose slides they are (slide_id, patient_id). Default: "
+            "each file is a patient of its own.",
+        ),
+    ] = None,
     how: Annotated[
         str, typer.Option(metavar="HOW", help="mean, mean+std, quantiles or max.")
     ] = "mean",
@@ -48,7 +63,9 @@ def pool(
     from tabular_trainers.embed.pool import pool_store
 
     with progress("pool") as tell:
-        done = pool_store(store, out, how, level, by, overwrite=overwrite, progress=tell)
+        done = pool_store(
+            store, out, how, level, by, slides=slides, overwrite=overwrite, progress=tell
+        )
     patients, slides = count(done.n_patients, "patient"), count(done.n_slides, "slide")
     typer.echo(f"{patients} from {slides}, {count(done.n_features, 'feature')}.")
     typer.echo(

@@ -274,9 +274,14 @@ def test_no_patch_at_all_is_an_error(tmp_path):
         pool_store(tmp_path, tmp_path / "out.parquet")
 
 
-def test_what_is_no_store_is_refused(tmp_path):
-    with pytest.raises(SchemaError, match="no slides.parquet; expected a store that embed slides"):
-        pool_store(tmp_path, tmp_path / "out.parquet")
+def test_a_store_that_is_not_finished_is_refused(store, tmp_path):
+    (store / "slides.parquet").unlink()
+    with pytest.raises(SchemaError) as caught:
+        pool_store(store, tmp_path / "out.parquet")
+    assert str(caught.value) == (
+        f"{store}: no slides.parquet, which embed slides writes at its end. Run it again: it goes "
+        "on where it was."
+    )
 
 
 def test_nothing_half_written(store, tmp_path, monkeypatch):
