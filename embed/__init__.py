@@ -8,6 +8,7 @@ import importlib
 # Public name -> module that holds it, as in the package above.
 _HOMES = {
     "ENCODERS": "encoders",
+    "extract_slides": "engine",
     "load_encoder": "encoders",
     "pool_store": "pool",
 }

@@ -134,8 +134,8 @@ def choose_device(device, encoder):
         return "cuda" if cards else "cpu"
     if int(number or 0) >= cards:
         raise SchemaError(
-            f"--device {device}: torch sees {count(cards, 'graphics card')} here. Use --device cpu, "
-            "or install the build of torch that fits the card's driver."
+            f"--device {device}: torch sees {count(cards, 'graphics card')} here. Use --device "
+            "cpu, or install the build of torch that fits the card's driver."
         )
     return device
 

@@ -108,8 +108,12 @@ class ReaderPool:
         self._waiting.append(_Task(key, task, near))
         self._hand_out()
 
+    def wake(self):
+        """Make next_answer return None; may be called from any thread."""
+        self._arrived.put((None, None))
+
     def next_answer(self):
-        """Wait for an answer to any task.
+        """Wait for an answer to any task, or for a wake.
 
         Raises
         ------
@@ -118,6 +122,8 @@ class ReaderPool:
         """
         while True:
             worker, frame = self._arrived.get()
+            if worker is None:
+                return None
             if frame is None:
                 answer = self._bury(worker)
             elif not worker.ready:

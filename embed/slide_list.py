@@ -103,6 +103,38 @@ def list_slides(sources, assume_mpp=None):
     return sorted(slides, key=lambda slide: slide.slide_id)
 
 
+def source_bytes(path):
+    """Add up the bytes of a slide's files.
+
+    Parameters
+    ----------
+    path : path or str
+        A file, a folder of .dcm files, or a URI; with an .mrxs file goes the folder of its name.
+
+    Returns
+    -------
+    int or None
+        None where there is no such file.
+    """
+    if "://" in str(path):
+        import fsspec
+
+        try:
+            system, place = fsspec.core.url_to_fs(str(path))
+            folder = place[: -len(".mrxs")] if place.lower().endswith(".mrxs") else None
+            files = system.find(place) + (system.find(folder) if folder else [])
+            return sum(system.sizes(files)) if files else None
+        except FileNotFoundError:
+            return None
+    path = Path(path)
+    if not path.exists():
+        return None
+    files = [path] if path.is_file() else list(path.iterdir())
+    if path.suffix.lower() == ".mrxs":
+        files += path.with_suffix("").glob("*")
+    return sum(file.stat().st_size for file in files)
+
+
 def _from_path(path, assume_mpp):
     name = table_name(path)
     lower = name.lower()

@@ -194,24 +194,23 @@ def write_slide(store, columns, embedding, recipe, slide, level="patch"):
     """
     path = slide_file(store, slide.slide_id, level)
     table = _as_table(columns, embedding, slide.slide_id, level)
-    facts = _file_facts(recipe, slide, level)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(path)
-    try:
-        pq.write_table(
-            table.replace_schema_metadata(dict(sorted(facts.items()))),
-            partial,
-            row_group_size=ROW_GROUP,
-            # vectors hardly shrink, and unpacking them would double the cost of reading
-            compression={name: "none" if "." in name else "zstd" for name in _leaves(table.schema)},
-            use_dictionary=["slide_id"],
-            write_statistics=False,
-        )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    _write_whole(table, path, recipe, slide, level)
     dtype = str(embedding.dtype)
     return StoredSlide(path, slide, recipe, len(embedding), embedding.shape[1], dtype)
+
+
+def relabel_slide(path, slide, level="patch"):
+    """Write a slide's file anew with other facts of the slide; columns and vectors stay.
+
+    Parameters
+    ----------
+    path : path
+    slide : SlideFacts
+    level : {"patch", "region"}, default "patch"
+    """
+    recipe = describe_slide(path, level).recipe
+    _write_whole(pq.read_table(path, partitioning=None), Path(path), recipe, slide, level)
 
 
 def describe_slide(path, level="patch"):
@@ -323,6 +322,24 @@ def open_store(store, level="patch"):
                 f"{listing(differ)}. Extract one of them again, into a store of its own."
             )
     return Store(store, level, tuple(slides), first.recipe, first.dim, first.dtype)
+
+
+def _write_whole(table, path, recipe, slide, level):
+    facts = _file_facts(recipe, slide, level)
+    partial = partial_name(path)
+    try:
+        pq.write_table(
+            table.replace_schema_metadata(dict(sorted(facts.items()))),
+            partial,
+            row_group_size=ROW_GROUP,
+            # vectors hardly shrink, and unpacking them would double the cost of reading
+            compression={name: "none" if "." in name else "zstd" for name in _leaves(table.schema)},
+            use_dictionary=["slide_id"],
+            write_statistics=False,
+        )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _as_table(columns, embedding, slide_id, level):

@@ -1,12 +1,13 @@
 """The commands of ``tabular-trainers embed``: from slides to a table of features, once."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tabular_trainers.cli_options import Overwrite
-from tabular_trainers.cli_terminal import Commands, progress
+from tabular_trainers.cli_terminal import RESUME, Commands, fail, note, progress, slow_progress
 from tabular_trainers.errors import count
 
 app = typer.Typer(
@@ -20,6 +21,155 @@ app = typer.Typer(
 @app.callback()
 def options():
     """Keep the commands a group, also while there is only one."""
+
+
+@app.command()
+def slides(
+    ctx: typer.Context,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCES...",
+            help="Slides, folders, globs or URIs; or one CSV: slide_id, patient_id, path[, mpp].",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="STORE", help="Folder to write.")],
+    encoder: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="stain (no weights), hipt, timm:NAME or hf:NAME_OR_DIR."),
+    ] = "stain",
+    weights: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File or folder with the weights.")
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="DEVICE", help="auto, cpu, cuda (all cards of this computer), cuda:1."
+        ),
+    ] = "auto",
+    mpp: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Micrometres a pixel. Default: the encoder's."),
+    ] = None,
+    patch_px: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=8, help="Side of a patch. Default: the encoder's."),
+    ] = None,
+    min_tissue: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of a patch that must be tissue. Default: 0.5."),
+    ] = None,
+    tissue: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML with a table [tissue] of thresholds."),
+    ] = None,
+    assume_mpp: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Micrometres a pixel of slides that do not say."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Patches at a time. Default: 32; on a card 256."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Reader processes. Default: one a processor."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="i/n", help="Only every n-th slide, from the i-th; for job arrays."),
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Repeat every bit of networks too; slower."),
+    ] = False,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="float32, bfloat16 or float16. Default: by device."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Commit or tag of a hub's model.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run code that comes with a model. Read it."),
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where slides at URIs are kept for a while.")
+    ] = None,
+    cache_gb: Annotated[
+        float, typer.Option(metavar="GB", min=0.001, help="How much of them at a time.")
+    ] = 50.0,
+    qc_only: Annotated[
+        bool,
+        typer.Option("--qc-only", help="Find tissue and draw it; encode nothing. Look first."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Extract these slides anew.")
+    ] = False,
+):
+    """Extract features of slides into a store, once.
+
+    Run the same command again after any stop: slides that are done are left alone. The exit code
+    is 1 when a slide failed; failures.parquet has the reasons.
+    """
+    from tabular_trainers.embed.engine import extract_slides, parse_shard
+    from tabular_trainers.embed.tissue_mask import TissueOptions
+
+    thresholds = TissueOptions.from_toml(tissue) if tissue else TissueOptions()
+    if min_tissue is not None:
+        thresholds = dataclasses.replace(thresholds, min_tissue=min_tissue)
+    ctx.meta[RESUME] = (
+        f"Run the same command again{' without --overwrite' if overwrite else ''} to go on: slides "
+        "that are done are left alone."
+    )
+    with slow_progress("slides") as tell:
+        done = extract_slides(
+            sources,
+            out,
+            encoder,
+            weights=weights,
+            device=device,
+            mpp=mpp,
+            patch_px=patch_px,
+            tissue=thresholds,
+            assume_mpp=assume_mpp,
+            batch_size=batch_size,
+            n_workers=workers,
+            shard=parse_shard(shard) if shard else None,
+            deterministic=deterministic,
+            precision=precision,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            cache=cache,
+            cache_gb=cache_gb,
+            qc_only=qc_only,
+            overwrite=overwrite,
+            progress=tell,
+        )
+    _sum_up(done, qc_only)
+
+
+def _sum_up(done, qc_only):
+    """Say what was done and what to look at; leave with 1 when a slide failed."""
+    failed = len(done.failures)
+    new = done.n_slides - done.n_before - failed
+    words = f"{count(new, 'slide')}, {count(done.n_patches, 'patch', 'patches')}"
+    words += f" in {done.seconds:,.0f} s"
+    if done.n_before:
+        words += f"; {count(done.n_before, 'slide')} done before"
+    typer.echo(f"{words}.")
+    if done.patients_assumed and not qc_only:
+        note(
+            "each slide was taken as a patient of its own. Where patients have several, list the "
+            "slides in a CSV: slide_id, patient_id, path."
+        )
+    if done.sheets:
+        typer.echo(f"Look at it before you trust the features: {done.sheets[0]}")
+    typer.echo(done.store)
+    if failed:
+        where = "" if qc_only else f": {done.store / 'failures.parquet'} has the reasons"
+        fail(f"{failed} of {count(done.n_slides, 'slide')} failed{where}.", code=1)
 
 
 @app.command()

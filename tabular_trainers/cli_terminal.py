@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import sys
+import time
 
 import typer
 from typer.core import TyperGroup
@@ -108,6 +109,27 @@ def progress(title):
         yield lambda done, total, what: bar.update(
             task, completed=done, total=total, description=f"{title}: {what}"
         )
+
+
+@contextlib.contextmanager
+def slow_progress(title, every_s=60):
+    """Give a ``progress(done, total, what)`` for work of hours: elsewhere than on a terminal too.
+
+    There it prints a line a minute, for the log of a job.
+    """
+    if sys.stderr.isatty():
+        with progress(title) as tell:
+            yield tell
+        return
+    last = time.monotonic()
+
+    def line(done, total, what):
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            typer.echo(f"{title}: {done:,.0f} of {total:,}, {what}", err=True)
+
+    yield line
 
 
 def split_names(values):
