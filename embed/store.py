@@ -48,7 +48,7 @@ class Recipe:
         Name, revision and weights' sha256.
     options : dict
         Patch size, resolution, tissue thresholds, precision; whatever JSON can say.
-    pretrained_on : tuple of str, default ()
+    pretrained_on : tuple of str
         Data sets that the encoder saw; ``("unknown",)`` where nobody says.
     feature_names : tuple of str, optional
         Names of the dimensions, where they have any.
