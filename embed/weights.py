@@ -1,6 +1,7 @@
 """Weights of networks: read without running code, identified by sha256, fetched by commit."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from tabular_trainers.errors import SchemaError, listing
@@ -8,6 +9,7 @@ from tabular_trainers.errors import SchemaError, listing
 from .requirements import need
 
 _POINTER = b"version https://git-lfs"
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
 
 
 def sha256_of(paths):
@@ -160,7 +162,7 @@ def check_shapes(where, found, expected):
         raise SchemaError(f"{where}: not the weights of this network: {'; '.join(problems)}.")
 
 
-def fetch(encoder, repository, revision, patterns, advice):
+def fetch(encoder, repository, revision, code=False):
     """Fetch a model's files from the Hugging Face hub, or find them in its cache.
 
     Parameters
@@ -171,34 +173,46 @@ def fetch(encoder, repository, revision, patterns, advice):
         Id on the hub, ``owner/name``.
     revision : str or None
         Commit, tag or branch; None is the newest.
-    patterns : sequence of str
-        Names of the files that are wanted.
-    advice : str
-        What to do by hand where there is no way to the hub.
+    code : bool, default False
+        Whether Python files are wanted, too.
 
     Returns
     -------
     folder : Path
-        With the files.
+        With the settings and the weights: safetensors, or what ``torch.save`` wrote where the model
+        has no other.
     commit : str
         The commit that they are of.
 
     Raises
     ------
     SchemaError
-        When the model is unknown, gated, or cannot be reached and is not in the cache.
+        When the model is unknown, gated, without weights, or cannot be reached and is not in the
+        cache.
     """
-    hub = need("huggingface_hub")
-    errors = hub.errors
-    at = f" at revision {revision}" if revision else ""
-    try:
-        folder = Path(
-            hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
+    patterns = ["*.json", "model.safetensors", "model-*-of-*.safetensors", *["*.py"][: int(code)]]
+    folder = _snapshot(encoder, repository, revision, patterns)
+    if not weight_files(folder):
+        patterns = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
+        folder = _snapshot(encoder, repository, folder.name, patterns)
+    if not weight_files(folder):
+        raise missing_weights(
+            encoder, f"{repository} holds no {' or '.join(_WHOLE)}", _by_hand(repository)
         )
+    return folder, folder.name
+
+
+def _snapshot(encoder, repository, revision, patterns):
+    """Return the folder of one commit; its name is the commit."""
+    hub = need("huggingface_hub")
+    errors = need("huggingface_hub.errors")
+    advice = _by_hand(repository)
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError as error:
         raise missing_weights(
             encoder,
-            f"{repository} is gated: its owners give access to those who ask",
+            f"{repository} is gated: its owner gives access to those who ask",
             f"Ask at huggingface.co/{repository}, then run: hf auth login. {advice}",
         ) from error
     except errors.RevisionNotFoundError as error:
@@ -206,17 +220,26 @@ def fetch(encoder, repository, revision, patterns, advice):
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise missing_weights(
             encoder,
-            f"the Hugging Face hub has no model {repository}, or shows it only to those signed in",
+            f"the Hugging Face hub has no model {repository}, or shows it to its owner only",
             f"Check the name; if it is private, run: hf auth login. {advice}",
         ) from error
     except (errors.LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision}" if revision else ""
         raise missing_weights(
             encoder,
-            f"{repository}{at} is not in the cache of this computer, and the Hugging Face hub "
-            "cannot be reached",
+            f"{repository}{at} is not in this computer's cache, and the Hugging Face hub cannot be "
+            "reached",
             advice,
         ) from error
-    return folder, folder.name
+
+
+def _by_hand(repository):
+    return (
+        "Without internet: elsewhere, download config.json and the weights (and, for hf:, "
+        f"preprocessor_config.json) from huggingface.co/{repository}, whose owner is "
+        f"{repository.partition('/')[0]}, into one folder, bring it here, and name it: "
+        "weights=FOLDER, or --weights FOLDER."
+    )
 
 
 def weight_files(folder):
@@ -233,35 +256,39 @@ def weight_files(folder):
         Sorted by name; empty where there are none.
     """
     folder = Path(folder)
-    for whole, parts in (
-        ("model.safetensors", "model-*-of-*.safetensors"),
-        ("open_clip_model.safetensors", None),
-        ("pytorch_model.bin", "pytorch_model-*-of-*.bin"),
-    ):
+    for whole in _WHOLE:
         if (folder / whole).is_file():
             return [folder / whole]
-        if parts and (found := sorted(folder.glob(parts))):
-            return found
+        stem, _, kind = whole.partition(".")
+        if parts := sorted(folder.glob(f"{stem}-*-of-*.{kind}")):
+            return parts
     return []
 
 
-def offline_advice(repository, files):
-    """Say how to bring a hub's model to a computer without internet.
+def read_json(path):
+    """Read a model's settings.
 
     Parameters
     ----------
-    repository : str
-        Id on the hub, ``owner/name``.
-    files : sequence of str
-        Which files are wanted.
+    path : path
+        A JSON file.
 
     Returns
     -------
-    str
-        One sentence.
+    dict
+
+    Raises
+    ------
+    SchemaError
+        When it is missing or is not an object in JSON.
     """
-    return (
-        f"Without internet: on a computer with it, download {listing(files)} from "
-        f"huggingface.co/{repository} (its owner is {repository.partition('/')[0]}) into one "
-        f"folder, bring it here, and name it: weights=FOLDER, or --weights FOLDER."
-    )
+    path = Path(path)
+    if not path.is_file():
+        raise SchemaError(f"{path.parent} holds no {path.name}; download it beside the weights.")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SchemaError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(settings, dict):
+        raise SchemaError(f"{path}: expected an object in JSON, found a {type(settings).__name__}.")
+    return settings
