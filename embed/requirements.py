@@ -1,17 +1,19 @@
-"""Import a library of the extra ``slides`` at the moment it is needed, or say how to get it."""
+"""Import a library of an extra at the moment it is needed, or say how to get it."""
 
 import importlib
 
 from tabular_trainers.errors import SchemaError
 
 
-def need(module):
+def need(module, extra="slides"):
     """Import a library that only ``embed`` uses.
 
     Parameters
     ----------
     module : str
         Name as imported, e.g. ``"openslide"`` or ``"PIL.Image"``.
+    extra : str, default "slides"
+        The extra that brings it, ``"slides"`` or ``"genes"``.
 
     Returns
     -------
@@ -27,6 +29,6 @@ def need(module):
         return importlib.import_module(module)
     except ImportError as error:
         raise SchemaError(
-            f"{module.partition('.')[0]} cannot be imported ({error}); work with slides needs it. "
-            'Install it with: pip install "tabular-trainers[slides]"'
+            f"{module.partition('.')[0]} cannot be imported ({error}); work with {extra} needs it. "
+            f'Install it with: pip install "tabular-trainers[{extra}]"'
         ) from error

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tabular_trainers.cli_genes import add_gene_commands
 from tabular_trainers.cli_options import Overwrite
 from tabular_trainers.cli_terminal import RESUME, Commands, fail, note, progress, slow_progress
 from tabular_trainers.errors import count
@@ -16,6 +17,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Turn slides into features, once.",
 )
+
+
+add_gene_commands(app)
 
 
 @app.callback()
