@@ -221,6 +221,16 @@ class Slide:
 
     def _pixels(self, level, step, x, y, width, height):
         """Read pixels of a level as they are: (height, width, 4), made opaque on white."""
+        level_width, level_height = self._source.level_dimensions[level]
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, level_width), min(y + height, level_height)
+        if (left, top, right, bottom) != (x, y, x + width, y + height):
+            # Not left to openslide: it rounds what lies before the corner to whole pixels.
+            out = np.full((height, width, 4), 255, dtype=np.uint8)
+            if right > left and bottom > top:
+                inside = self._pixels(level, step, left, top, right - left, bottom - top)
+                out[top - y : bottom - y, left - x : right - x] = inside
+            return out
         corner = (round(x * step), round(y * step))
         try:
             image = self._source.read_region(corner, level, (width, height))
