@@ -1,8 +1,9 @@
 """Find tissue on a thumbnail: by saturation, without pen marks and black borders.
 
-Glass is colourless and tissue is not, so saturation is cut by Otsu's threshold, which parts two
-classes where there are two. On a slide that is all tissue or all glass there are not, and Otsu
-would cut through the middle of the one; its threshold is therefore held between two bounds.
+Glass is colourless and tissue is not, so saturation is cut by Otsu's threshold, held between two
+bounds. Otsu parts two classes where there are two. On a slide that is all tissue or all glass there
+are not, and he would cut through the middle of the one: where his classes explain too little of the
+variance, the lower bound alone decides.
 """
 
 import tomllib
@@ -13,11 +14,13 @@ import numpy as np
 
 from tabular_trainers.errors import Problems, SchemaError, unknown_name
 
-from .ink_colours import mark_ink
+from .ink_colours import BLACK, INK, mark_ink
 from .requirements import need
 
 _GLASS_MIN = 200  # darker than this, or more coloured than the next, no glass is
 _GLASS_COLOUR = 20
+_GLASS_PINK = 8  # by which green may lie below red and blue: pink is pale tissue, not glass
+_TWO_CLASSES = 0.75  # share of variance between Otsu's classes; cutting one normal class gives 0.64
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class TissueOptions:
         Micrometres a pixel at which tissue is looked for.
     min_tissue : float, default 0.5
         Share of a patch that must be tissue for the patch to be kept.
-    min_saturation : float, default 0.035
+    min_saturation : float, default 0.03
         Lower bound of Otsu's threshold, 0 to 1.
     max_saturation : float, default 0.12
         Upper bound of Otsu's threshold.
@@ -51,7 +54,7 @@ class TissueOptions:
 
     thumbnail_mpp: float = 8.0
     min_tissue: float = 0.5
-    min_saturation: float = 0.035
+    min_saturation: float = 0.03
     max_saturation: float = 0.12
     smoothing_um: float = 8.0
     min_tissue_um2: float = 40_000.0
@@ -162,9 +165,8 @@ def find_tissue(thumbnail, mpp, options=None):
     threshold = _threshold(saturation[~left_out], options)
     tissue = (saturation > threshold) & ~left_out
     tissue = _drop_small(tissue, options.min_tissue_um2 / mpp**2)
-    # A hole that ink or a border is part of is no hole in tissue.
-    holes = ndimage.binary_fill_holes(tissue | left_out) & ~tissue & ~left_out
-    tissue |= holes & ~_drop_small(holes, options.max_hole_um2 / mpp**2)
+    holes = ndimage.binary_fill_holes(tissue) & ~tissue
+    tissue |= holes & ~_drop_small(holes, options.max_hole_um2 / mpp**2) & ~left_out
     return TissueMask(tissue, pen, border, float(mpp), float(threshold))
 
 
@@ -196,15 +198,22 @@ def _glass(smooth):
     brightness, _ = _extremes(smooth)
     bright = brightness >= np.quantile(brightness, 0.99)
     glass = np.array([np.median(channel[bright]) for channel in smooth])
-    plausible = glass.min() >= _GLASS_MIN and np.ptp(glass) <= _GLASS_COLOUR
-    return glass if plausible else np.full(3, 255.0)
+    pink = (glass[0] + glass[2]) / 2 - glass[1]
+    bright_and_pale = glass.min() >= _GLASS_MIN and np.ptp(glass) <= _GLASS_COLOUR
+    return glass if bright_and_pale and pink <= _GLASS_PINK else np.full(3, 255.0)
 
 
 def _threshold(saturation, options):
-    """Compute Otsu's threshold within the bounds; the upper one where nothing is to be parted."""
-    if saturation.size == 0 or saturation.min() == saturation.max():
-        return options.max_saturation
+    """Compute Otsu's threshold within the bounds; the lower one where there are no two classes."""
+    variance = saturation.var(dtype=float) if saturation.size else 0.0
+    if variance < 1e-12:
+        return options.min_saturation
     otsu = need("skimage.filters").threshold_otsu(saturation)
+    above = saturation > otsu
+    share = above.mean()
+    apart = saturation[above].mean(dtype=float) - saturation[~above].mean(dtype=float)
+    if share * (1 - share) * apart**2 < _TWO_CLASSES * variance:
+        return options.min_saturation
     return min(max(otsu, options.min_saturation), options.max_saturation)
 
 
@@ -213,16 +222,16 @@ def _ink(thumbnail, mpp, options):
     from scipy import ndimage
 
     marks = mark_ink(thumbnail)
-    black = marks == 2
-    names, n = ndimage.label(black)
+    names, n = ndimage.label(marks == BLACK)
     edge = np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]])
-    at_edge = np.zeros(n + 1, dtype=bool)
-    at_edge[edge] = True
-    at_edge[0] = False
-    border = at_edge[names]
-    pen = _drop_small((marks > 0) & ~border, options.min_pen_um2 / mpp**2)
-    if not options.leave_out_ink:
-        pen[:] = False
+    border = _pick(names, n, np.unique(edge))
+    if options.leave_out_ink:
+        sure = ((marks == INK) | (marks == BLACK)) & ~border
+        sure = _drop_small(sure, options.min_pen_um2 / mpp**2)
+        names, n = ndimage.label((marks > 0) & ~border)
+        pen = _pick(names, n, np.unique(names[sure]))
+    else:
+        pen = np.zeros_like(border)
     margin = options.pen_margin_um / mpp
     border = _grow(border, margin)
     return _grow(pen, margin) & ~border, border
@@ -241,6 +250,12 @@ def _drop_small(mask, min_pixels):
     from scipy import ndimage
 
     names, n = ndimage.label(mask)
-    large = np.bincount(names.ravel(), minlength=n + 1) >= min_pixels
-    large[0] = False
-    return large[names]
+    return _pick(names, n, np.bincount(names.ravel(), minlength=n + 1) >= min_pixels)
+
+
+def _pick(names, n, wanted):
+    """Give the mask of the pieces that are wanted; piece 0 is what lies between."""
+    picked = np.zeros(n + 1, dtype=bool)
+    picked[wanted] = True
+    picked[0] = False
+    return picked[names]
