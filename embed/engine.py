@@ -165,15 +165,15 @@ def extract_slides(
         prepare_determinism()
     name = encoder if isinstance(encoder, str) else None
     if name:
-        device = choose_device(device, name)
         encoder = load_encoder(
             name,
             weights,
-            device,
+            choose_device(device, name),
             precision=precision,
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
+    device = str(getattr(encoder, "device", "cpu"))
     patch_px, mpp = patch_px or encoder.patch_px, mpp or encoder.mpp
     batch_size = batch_size or BATCH_SIZE["cuda" if device.startswith("cuda") else "cpu"]
     region_patches = getattr(encoder, "region_patches", None)

@@ -17,9 +17,12 @@ from tabular_trainers.errors import count, listing
 
 from .device_batches import DeviceMemoryError
 from .reader_processes import ReaderPool
+from .slide_list import source_bytes
 from .slide_tasks import SlideFailedError, reason_of
-from .store import slide_file, write_slide
+from .store import SlideFacts, slide_file, write_slide
 from .store_tables import NO_TISSUE
+
+READERS = "tabular_trainers.embed.slide_tasks:make_handler"
 
 _LOG = logging.getLogger("tabular_trainers")
 _READ_PATCHES = 32  # a task where features are computed in the readers
@@ -101,9 +104,8 @@ class SlidePipeline:
         if not sources:
             return self.outcome
         self._waiting = sources[::-1]
-        factory = f"{__package__}.slide_tasks:make_handler"
         with contextlib.ExitStack() as held:
-            self._readers = held.enter_context(ReaderPool(self.n_workers, factory, self.settings))
+            self._readers = held.enter_context(ReaderPool(self.n_workers, READERS, self.settings))
             held.callback(self._let_go)  # first: what is fetched goes while readers end
             while True:
                 while self._readers.has_room and self._submit_next():
@@ -130,7 +132,7 @@ class SlidePipeline:
                 return True
             if slide.path is not None and not slide.is_sent:
                 slide.is_sent = True
-                self._submit(slide, "prepare", None)
+                self._submit(slide, "prepare", None, slide.source.slide_id)
                 return True
         for slide in self._work:
             if slide.tasks:
@@ -150,9 +152,8 @@ class SlidePipeline:
         self._readers.wake()
 
     def _submit(self, slide, what, place, *arguments):
-        self._readers.submit(
-            (slide, what, place), what, slide.source, slide.path, *arguments, near=slide
-        )
+        file = (str(slide.path), slide.source.mpp, slide.source.assume_mpp)
+        self._readers.submit((slide, what, place), what, file, *arguments, near=slide)
 
     def _take(self, answer):
         slide, what, place = answer.key
@@ -171,9 +172,9 @@ class SlidePipeline:
             stage = {"prepare": "open"}.get(what, "read" if answer.error else "encode")
             self._fail(slide, stage, reason_of(error))
 
-    def _begin(self, slide, facts, grid):
+    def _begin(self, slide, size, grid):
         """Plan the reading of a slide whose grid is known."""
-        slide.facts, slide.grid = facts, grid
+        slide.facts, slide.grid = _facts(slide, *size), grid
         n, encoder = len(grid), self.batches.encoder
         if n == 0:
             raise SlideFailedError("tissue", NO_TISSUE)
@@ -290,6 +291,21 @@ class SlidePipeline:
     def _say(self):
         parts = sum(slide.n_answered / slide.n_tasks for slide in self._work if slide.n_tasks)
         self.tell(self._n_through + parts, self._n_patches)
+
+
+def _facts(slide, mpp, width_px, height_px):
+    source = slide.source
+    assumed = source.mpp is None and mpp == source.assume_mpp
+    return SlideFacts(
+        source.slide_id,
+        source.patient_id,
+        source.path,
+        mpp,
+        width_px,
+        height_px,
+        source_bytes(slide.path),
+        source.assume_mpp if assumed else source.mpp,
+    )
 
 
 def _no_space(needed, free):

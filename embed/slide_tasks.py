@@ -1,4 +1,7 @@
-"""What reader processes do: find the tissue of a slide, draw it, read patches and score them."""
+"""What reader processes do: find the tissue of a slide, draw it, read patches and score them.
+
+Neither pandas nor Arrow is imported here: each process would spend a second and 100 MB on them.
+"""
 
 import collections
 import contextlib
@@ -10,9 +13,7 @@ from .encoders import load_encoder
 from .patch_grid import lay_grid
 from .patch_quality import score_quality
 from .quality_pictures import draw_quality
-from .slide_list import source_bytes
 from .slide_reading import open_slide
-from .store import SlideFacts
 from .tissue_mask import TissueOptions, find_tissue
 
 _OPEN_SLIDES = 2  # kept open by a process; each may hold some hundred MB of decoded tiles
@@ -59,25 +60,14 @@ class _SlideHandler:
         self.encoder = None if settings.encoder is None else load_encoder(settings.encoder)
         self.open = collections.OrderedDict()
 
-    def __call__(self, what, source, path, *rest):
-        return getattr(self, what)(source, path, *rest)
+    def __call__(self, what, place, *rest):
+        return getattr(self, what)(place, *rest)
 
-    def prepare(self, source, path):
-        """Find tissue, lay the grid, draw both: (SlideFacts, PatchGrid)."""
+    def prepare(self, place, slide_id):
+        """Find tissue, lay the grid, draw both: (mpp, width_px, height_px), PatchGrid."""
         settings = self.settings
         with _stage("open"):
-            slide = self._slide(source, path)
-            assumed = source.mpp is None and slide.mpp == source.assume_mpp
-            facts = SlideFacts(
-                source.slide_id,
-                source.patient_id,
-                source.path,
-                slide.mpp,
-                slide.width_px,
-                slide.height_px,
-                source_bytes(path),
-                source.assume_mpp if assumed else source.mpp,
-            )
+            slide = self._slide(place)
         with _stage("tissue"):
             options = settings.tissue
             thumbnail = slide.thumbnail(options.thumbnail_mpp)
@@ -92,13 +82,13 @@ class _SlideHandler:
             )
         with _stage("write"):
             settings.pictures.mkdir(parents=True, exist_ok=True)
-            draw_quality(thumbnail, mask, grid, settings.pictures / f"{source.slide_id}.png")
-        return (facts, grid), ()
+            draw_quality(thumbnail, mask, grid, settings.pictures / f"{slide_id}.png")
+        return ((slide.mpp, slide.width_px, slide.height_px), grid), ()
 
-    def patches(self, source, path, x_um, y_um):
+    def patches(self, place, x_um, y_um):
         """Read patches: arrays of pixels, or features where the encoder is here; blur, artefact."""
         with _stage("read"):
-            slide = self._slide(source, path)
+            slide = self._slide(place)
             images = slide.read_many(x_um, y_um, self.settings.patch_px, self.settings.mpp)
             blur, artefact = score_quality(images)
         if self.encoder is not None:
@@ -106,25 +96,26 @@ class _SlideHandler:
                 images = self.encoder.encode(images)
         return None, (images, blur, artefact)
 
-    def region(self, source, path, x_um, y_um, columns, rows, kept):
+    def region(self, place, x_um, y_um, columns, rows, kept):
         """Read a region: its pixels; blur and artefact of the patches that are kept."""
         side = self.settings.patch_px
         with _stage("read"):
-            slide = self._slide(source, path)
+            slide = self._slide(place)
             image = slide.read(x_um, y_um, columns * side, rows * side, self.settings.mpp)
             patches = image.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
             patches = patches.reshape(rows * columns, side, side, 3)
             blur, artefact = score_quality(patches[kept])
         return None, (image, blur, artefact)
 
-    def _slide(self, source, path):
-        if source.slide_id in self.open:
-            self.open.move_to_end(source.slide_id)
+    def _slide(self, place):
+        """Open a slide, (path, mpp, assume_mpp), or give it if it is open."""
+        if place in self.open:
+            self.open.move_to_end(place)
         else:
             while len(self.open) >= _OPEN_SLIDES:
                 self.open.popitem(last=False)[1].close()
-            self.open[source.slide_id] = open_slide(path, source.mpp, source.assume_mpp)
-        return self.open[source.slide_id]
+            self.open[place] = open_slide(*place)
+        return self.open[place]
 
 
 @contextlib.contextmanager
