@@ -291,18 +291,18 @@ def _teller(progress, n_slides, n_before, started):
             return
         words = f"{n_patches / seconds:,.0f} patches/s"
         if share > 0:
-            words += f", {_duration(seconds * (n_slides - n_before - share) / share)} left"
+            words += f", {in_words(seconds * (n_slides - n_before - share) / share)} left"
         progress(n_before + share, n_slides, words)
 
     return tell
 
 
-def _duration(seconds):
+def in_words(seconds):
     """Put a time in words.
 
     Examples
     --------
-    >>> _duration(50), _duration(500), _duration(50_000), _duration(500_000)
+    >>> in_words(50), in_words(500), in_words(50_000), in_words(500_000)
     ('50 s', '8 min', '13.9 h', '5.8 days')
     """
     if seconds < 90:

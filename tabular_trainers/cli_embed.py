@@ -8,8 +8,16 @@ import typer
 
 from tabular_trainers.cli_genes import add_gene_commands
 from tabular_trainers.cli_options import Overwrite
-from tabular_trainers.cli_terminal import RESUME, Commands, fail, note, progress, slow_progress
-from tabular_trainers.errors import count
+from tabular_trainers.cli_terminal import (
+    RESUME,
+    Commands,
+    align,
+    fail,
+    note,
+    progress,
+    slow_progress,
+)
+from tabular_trainers.errors import count, listing
 
 app = typer.Typer(
     cls=Commands,
@@ -227,3 +235,59 @@ def pool(
         'key = "patient_id"\n'
     )
     typer.echo(out)
+
+
+@app.command()
+def doctor(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SLIDES]...", help="As embed slides takes them; without, only the encoder."
+        ),
+    ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="stain (no weights), hipt, timm:NAME or hf:NAME_OR_DIR."),
+    ] = "stain",
+    weights: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File or folder with the weights.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")
+    ] = "auto",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="STORE", help="Folder that is to be written.")
+    ] = Path("."),
+    assume_mpp: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Micrometres a pixel of slides that do not say."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Commit or tag of a hub's model.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run code that comes with a model. Read it."),
+    ] = False,
+):
+    """Look at device, weights, slides and disk; time 50 patches and tell how long all will take.
+
+    The exit code is 1 when something stands in the way.
+    """
+    from tabular_trainers.embed.doctor import examine
+
+    found = examine(
+        sources,
+        encoder,
+        weights=weights,
+        device=device,
+        assume_mpp=assume_mpp,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        store=out,
+    )
+    rows = [(f.what, "good" if f.is_good else "NOT GOOD", f.words) for f in found.findings]
+    typer.echo(align(rows))
+    if not found.is_good:
+        bad = listing(finding.what for finding in found.findings if not finding.is_good)
+        fail(f"not ready: {bad}.", code=1)
