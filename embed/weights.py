@@ -179,8 +179,8 @@ def fetch(encoder, repository, revision, code=False):
     Returns
     -------
     folder : Path
-        With the settings and the weights: safetensors, or what ``torch.save`` wrote where the model
-        has no other.
+        With the settings, vocabularies and weights: safetensors, or what ``torch.save`` wrote
+        where the model has no other.
     commit : str
         The commit that they are of.
 
@@ -190,7 +190,13 @@ def fetch(encoder, repository, revision, code=False):
         When the model is unknown, gated, without weights, or cannot be reached and is not in the
         cache.
     """
-    patterns = ["*.json", "model.safetensors", "model-*-of-*.safetensors", *["*.py"][: int(code)]]
+    patterns = [
+        "*.json",
+        "*.txt",
+        "model.safetensors",
+        "model-*-of-*.safetensors",
+        *["*.py"][: int(code)],
+    ]
     folder = _snapshot(encoder, repository, revision, patterns)
     if not weight_files(folder):
         patterns = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]

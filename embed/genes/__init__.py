@@ -2,3 +2,24 @@
 
 Nothing here imports torch, transformers, pysam or pyfaidx before it is used.
 """
+
+import importlib
+
+# Public name -> module that holds it.
+_HOMES = {
+    "ENCODERS": "encoders",
+    "load_encoder": "encoders",
+    "tokenize": "tokens",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

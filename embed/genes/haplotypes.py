@@ -26,6 +26,9 @@ class GeneSequences:
         By the sha256 of their letters; the reference is among them, whoever carries it.
     carriers : pandas.DataFrame
         ``patient_id, haplotype`` (1 or 2), ``sequence_sha256``: two rows a patient.
+    edits : dict of str to tuple
+        What made each sequence of the reference, by its sha256: ``(start, end, alt)`` (zero-based,
+        half-open, in ``reference``, on the gene's strand), in order, none overlapping another.
     substitutions : pandas.DataFrame
         Applied single bases: ``patient_id, haplotype, offset`` (zero-based, in ``reference``),
         ``ref, alt``. A substitution of several bases has a row for each that differs.
@@ -43,6 +46,7 @@ class GeneSequences:
     gene: Gene
     reference: str
     sequences: dict
+    edits: dict
     carriers: pd.DataFrame
     substitutions: pd.DataFrame
     counts: dict
@@ -94,12 +98,14 @@ def build_haplotypes(gene, reference, calls):
     alleles = calls.alleles[["start", "end", "ref", "alt"]].to_numpy(object)
     own = _oriented(plus, gene)
     reference_sha256 = hash_sequence(own)
-    sequences, hashes, single = {reference_sha256: own}, {}, []
+    sequences, made_by = {reference_sha256: own}, {reference_sha256: ()}
+    hashes, single = {}, []
     for key, members in groups.items():
         edits = _applicable(alleles, key, gene, counts, len(members))
         sequence = _oriented(_apply(plus, gene.start, edits), gene)
         sha256 = hash_sequence(sequence)
-        sequences.setdefault(sha256, sequence)
+        if sha256 not in sequences:
+            sequences[sha256], made_by[sha256] = sequence, _on_strand(edits, gene)
         hashes.update(dict.fromkeys(members, sha256))
         changed = [one for edit in edits for one in _substituted(edit, gene)]
         single += [(member, *one) for member in members for one in changed]
@@ -109,6 +115,7 @@ def build_haplotypes(gene, reference, calls):
         gene=gene,
         reference=own,
         sequences=sequences,
+        edits=made_by,
         carriers=_with_patients(np.arange(len(carried)), calls, {"sequence_sha256": carried}),
         substitutions=_substitutions(single, calls),
         counts={name: int(counts[name]) for name in _COUNTS},
@@ -201,6 +208,16 @@ def _apply(sequence, offset, edits):
 
 def _oriented(sequence, gene):
     return sequence if gene.strand == "+" else reverse_complement(sequence)
+
+
+def _on_strand(edits, gene):
+    """Give edits from the gene's first base on, on its strand."""
+    if gene.strand == "+":
+        return tuple((start - gene.start, end - gene.start, alt) for start, end, _, alt in edits)
+    return tuple(
+        (gene.end - end, gene.end - start, reverse_complement(alt))
+        for start, end, _, alt in reversed(edits)
+    )
 
 
 def _substituted(edit, gene):

@@ -42,6 +42,16 @@ def _vcf(lines, samples=("P1",), contig="17"):
     return "\n".join([*head, *rows]) + "\n"
 
 
+def _edited(reference, edits):
+    """Apply edits, each from where the one before ended."""
+    parts, at = [], 0
+    for start, end, alt in edits:
+        assert at <= start <= end
+        parts += [reference[at:start], alt]
+        at = end
+    return "".join([*parts, reference[at:]])
+
+
 def _letters(made):
     named = zip(made.carriers["patient_id"], made.carriers["haplotype"], strict=True)
     hashes = made.carriers["sequence_sha256"]
@@ -64,6 +74,9 @@ def test_haplotypes_are_those_of_bcftools_consensus(golden, tmp_path, case, stra
     assert found == given["haplotypes"]
     assert made.counts["haplotypes"] == 12
     assert made.counts["sequences"] == len(set(given["haplotypes"].values())) > 6
+    assert made.edits.keys() == made.sequences.keys()
+    for sha256, edits in made.edits.items():
+        assert _edited(made.reference, edits) == made.sequences[sha256]
 
 
 def test_crowded_cases_have_variants_to_skip(golden, tmp_path):
