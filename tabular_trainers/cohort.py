@@ -48,6 +48,8 @@ class Cohort:
         What is wrong with the endpoints that could not be read; raised when one is asked for.
     truth : Truth or None
         What a synthetic cohort was drawn from.
+    sources : tuple of str
+        Public collections that the patients come from, such as TCGA.
     """
 
     title: str
@@ -63,6 +65,7 @@ class Cohort:
     source_hash: str = ""
     endpoint_problems: dict[str, Problems] = field(default_factory=dict)
     truth: Truth | None = None
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Start the flow of patients where none is given."""

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.cohort_encoders import facts_of_tables
 from tabular_trainers.cohort_parts import Block
 from tabular_trainers.cohort_tables import label_text, one_row_each, tables_of
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest, rows
@@ -33,10 +34,11 @@ def read_block(name, options, reading):
     where, clinical = f"[blocks.{name}]", reading.clinical
     problems, notes = reading.problems, reading.notes
     before = len(problems.messages)
-    found = []
+    found, metadata = [], []
     for table, key in tables_of(options, clinical):
         try:
             found.append(reading.reader.rows(table, key, where, clinical))
+            metadata.append(reading.reader.read(table).attrs)
         except (SchemaError, DataError) as error:
             problems.add(str(error), type(error))
     if len(problems.messages) > before:
@@ -75,6 +77,7 @@ def read_block(name, options, reading):
         notes.append(f"{where}: {count(int((~known).sum()), 'patient')} without any value lack it.")
     labels_ = tuple(column for column in all_columns if column in labelled)
     _check_content(table, labels_, where, problems)
+    encoder_id, pretrained_on = facts_of_tables(metadata, options.pretrained_on)
     block = Block(
         name=name,
         table=table[known],
@@ -82,6 +85,8 @@ def read_block(name, options, reading):
         reduce=dict(options.reduce) if options.reduce else None,
         pool=options.pool,
         n_rows=sum(len(part.frame) for part in found),
+        encoder_id=encoder_id,
+        pretrained_on=pretrained_on,
     )
     if len(problems.messages) > before:
         return None, {}

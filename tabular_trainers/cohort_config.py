@@ -99,6 +99,7 @@ class BlockOptions(_Options):
     categorical: list[str] = []
     pool: Literal["mean", "max", "first"] | None = None
     reduce: dict[Literal["pca"], Annotated[int, Field(ge=0)]] | None = None
+    pretrained_on: list[str] | None = None  # the encoder's data sets, where the table does not say
 
     @field_validator("reduce")
     @classmethod
@@ -123,6 +124,7 @@ class CohortOptions(_Options):
     title: str
     time_zero: str
     missing_blocks: Literal["drop", "impute"] = "drop"
+    sources: list[str] = []  # public collections that the patients come from
     clinical: ClinicalOptions
     endpoints: dict[
         str,

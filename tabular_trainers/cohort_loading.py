@@ -9,6 +9,7 @@ import pandas as pd
 from tabular_trainers.cohort import Cohort
 from tabular_trainers.cohort_blocks import matches, read_block
 from tabular_trainers.cohort_config import read_config
+from tabular_trainers.cohort_encoders import sources_of
 from tabular_trainers.cohort_endpoints import outcome_columns, read_endpoint
 from tabular_trainers.cohort_parts import flow_table
 from tabular_trainers.cohort_tables import (
@@ -83,6 +84,7 @@ def load(config, data=None, endpoint=None):
         notes=tuple(dict.fromkeys(notes)),
         source_hash=_hash(config, reader),
         endpoint_problems=endpoint_problems,
+        sources=sources_of(options.sources, patients),
     )
 
 

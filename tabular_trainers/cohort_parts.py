@@ -25,6 +25,10 @@ class Block:
         How several rows of a patient became one: mean, max, first.
     n_rows : int
         Rows before pooling.
+    encoder_id : str or None
+        What made the columns, where the table says so.
+    pretrained_on : tuple of str or None
+        Data sets that this encoder was trained on; (): none, None: nobody says.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Block:
     reduce: dict | None = None
     pool: str | None = None
     n_rows: int = 0
+    encoder_id: str | None = None
+    pretrained_on: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

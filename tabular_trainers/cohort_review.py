@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.cohort_encoders import encoder_facts, encoder_sentence
 from tabular_trainers.errors import Problems, count, listing
 
 # Words in names of columns that are often filled in only after time zero.
@@ -89,6 +90,9 @@ def _facts(cohort):
             f"block {block.name}: {count(block.table.shape[1], 'column')}, "
             f"{count(len(block.table), 'patient')}{f' ({overlap})' if overlap else ''}."
         )
+        told = encoder_sentence(block.name, encoder_facts(block, cohort.sources))
+        if told:
+            yield told
     yield f"every block: {count(len(everybody), 'patient')}."
 
 

@@ -3,7 +3,13 @@
 import pandas as pd
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import report_entry, report_measures, report_tables, report_text
+from tabular_trainers import (
+    report_entry,
+    report_measures,
+    report_pretraining,
+    report_tables,
+    report_text,
+)
 from tabular_trainers.errors import count
 from tabular_trainers.report_methods import REFERENCES, citing, interval_methods
 
@@ -91,7 +97,7 @@ def captions(tables, run):
         "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier estimate "
         f"of follow-up (b); bands: 95%.{report_entry.curves_start(tables, run, 'overall')}",
         "discrimination": f"{words.metric_words(words.main_metric(run))} of the saved models. "
-        "Open symbol and dashed line: the baseline.",
+        f"Open symbol and dashed line: the baseline.{report_pretraining.caption(run)}",
         "risk_thirds": "Thirds of the primary model's risk, cut at the tertiles of these patients. "
         f"Bands: 95%.{report_entry.curves_start(tables, run, 'thirds', pair)}",
         "calibration": "Each point is a fifth of the patients by predicted risk, with 95% "

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import report_entry
+from tabular_trainers import report_entry, report_pretraining
 from tabular_trainers.comparison import CORRECTED_T
+from tabular_trainers.report_pretraining import mark
 from tabular_trainers.report_tables import Table, pairs_of
 
 SHORT = {
@@ -107,7 +108,7 @@ def _metric_table(rows, run, name, caption, metrics):
         table.caption, table.columns[0] = f"{caption} of every feature set, {model}", "Feature set"
     for feature_set, models in pairs_of(rows, run).items():
         baseline = " (baseline)" if feature_set == run.get("baseline") else ""
-        heading = f"{words.feature_set_words(feature_set)}{baseline}"
+        heading = f"{words.feature_set_words(feature_set)}{baseline}{mark(run, feature_set)}"
         if not single:
             table.group(heading)
         for model in models:
@@ -124,6 +125,7 @@ def _metric_table(rows, run, name, caption, metrics):
             label = heading if single else words.model_words(run, model)
             label += " (primary)" if strong else ""
             table.add(label, *cells, strong=strong)
+    table.notes += report_pretraining.notes(run, pairs_of(rows, run))
     if any(words.NO_VALUE in cell for row in table.rows for cell in row.get("cells", ())[1:]):
         table.notes.append(NO_INTERVAL)
     if run["endpoint"].get("entry"):
@@ -157,14 +159,15 @@ def _comparison_table(rows, run, metric):
     )
     for r in rows.sort_values("primary", ascending=False, kind="stable").itertuples():
         table.add(
-            words.pair_words(run, r.feature_set, r.model) + (" (primary)" if r.primary else ""),
-            words.pair_words(run, r.baseline_feature_set, r.baseline_model),
+            _pair(run, r.feature_set, r.model) + (" (primary)" if r.primary else ""),
+            _pair(run, r.baseline_feature_set, r.baseline_model),
             words.interval(r.difference, r.lower, r.upper, sign=True),
             words.p_value(r.p_value),
             "not adjusted" if r.primary else words.p_value(r.p_value_holm),
             strong=bool(r.primary),
         )
     table.notes.append(f"Difference (95% interval). {_better(metric)}")
+    table.notes += _notes(rows, run)
     return table
 
 
@@ -178,8 +181,8 @@ def _fold_comparison_table(rows, run, metric):
     )
     for r in rows.itertuples():
         table.add(
-            words.pair_words(run, r.feature_set, r.model),
-            words.pair_words(run, r.baseline_feature_set, r.baseline_model),
+            _pair(run, r.feature_set, r.model),
+            _pair(run, r.baseline_feature_set, r.baseline_model),
             words.interval(r.difference, r.lower, r.upper, sign=True),
             words.p_value(r.p_value),
         )
@@ -188,7 +191,16 @@ def _fold_comparison_table(rows, run, metric):
         "t, which allows for training parts that share patients; p values are not adjusted, and "
         "the verdict does not rest on them."
     )
+    table.notes += _notes(rows, run)
     return table
+
+
+def _pair(run, feature_set, model):
+    return words.pair_words(run, feature_set, model) + mark(run, feature_set)
+
+
+def _notes(rows, run):
+    return report_pretraining.notes(run, {*rows["feature_set"], *rows["baseline_feature_set"]})
 
 
 def _better(metric):

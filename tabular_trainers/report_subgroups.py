@@ -1,6 +1,7 @@
 """The report's table of groups of patients, and how to read it."""
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers import report_pretraining
 from tabular_trainers.report_tables import Table
 
 READING = (
@@ -32,6 +33,7 @@ def subgroup_table(tables, run):
     where = "" if words.is_missing(at) else f" at {words.time_words(at, run['endpoint']['unit'])}"
     columns += [f"Observed/expected{where}"]
     caption = words.pair_words(run, first["feature_set"], first["model"])
+    caption += report_pretraining.mark(run, first["feature_set"])
     if paired:
         caption += f", against {words.feature_set_words(first['baseline_feature_set'])}"
     table = Table("subgroups", f"{caption}, by groups of patients", columns, numbers=True)
@@ -56,6 +58,7 @@ def subgroup_table(tables, run):
             "Interaction: whether the differences are equal across the levels that are measured "
             "(chi-squared, one degree of freedom less than levels)."
         )
+    table.notes += report_pretraining.notes(run, [first["feature_set"]])
     return table
 
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 from tabular_trainers import plots_labels as words
+from tabular_trainers import report_pretraining
 from tabular_trainers.errors import count
+from tabular_trainers.report_pretraining import mark
 
 VARIABLES_SHOWN = 60  # of Table 1; the rest stays in table_one.parquet
 LARGE_DIFFERENCE = 0.1  # Austin 2009: a standardised difference above it may matter
@@ -133,7 +135,9 @@ def fold_table(tables, run):
         cells += [words.number(values.get((s, m, repeat, fold))) for _, s, m in pairs]
         table.add(*cells)
     for what, feature_set, model in pairs:
-        table.notes.append(f"{what.capitalize()}: {words.pair_words(run, feature_set, model)}.")
+        pair = words.pair_words(run, feature_set, model)
+        table.notes.append(f"{what.capitalize()}: {pair}{mark(run, feature_set)}.")
+    table.notes += report_pretraining.notes(run, [feature_set for _, feature_set, _ in pairs])
     if repeats:
         table.notes.append("Fold 2.3 is the third fold of the second repeat.")
     return table
@@ -302,6 +306,7 @@ def block_facts(run):
         pool = block.get("pool")
         pooled = f"pooled: {pool}" if pool else "not pooled"
         table.add(name, f"{block['n_columns']:,}", pooled, told or "none")
+    table.notes += report_pretraining.of_blocks(run)
     return table
 
 

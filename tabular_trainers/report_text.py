@@ -1,7 +1,7 @@
 """The words of the report: what was asked, the verdict, the probes and the captions."""
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import report_entry
+from tabular_trainers import report_entry, report_pretraining
 from tabular_trainers.errors import count
 
 BANNER = (
@@ -124,7 +124,8 @@ def verdict(tables, run):
 def _warnings(run):
     """Say what stands against every number of the report."""
     invalid = report_entry.invalid(run)
-    return [invalid] if invalid else []
+    seen = report_pretraining.told(run, [_main_pair(run)[0]])
+    return [invalid, *seen] if invalid else seen
 
 
 def _main_pair(run):
@@ -240,12 +241,14 @@ def captions(tables, run):
     folds = "Thirds are formed within each test fold, because risks of different folds are not "
     folds += "comparable; the grouping is descriptive."
     pair = (chosen.get("feature_set"), chosen.get("model"))
+    seen = report_pretraining.caption(run)
     of_all = report_entry.curves_start(tables, run, "overall")
+    seen_primary = "".join(f" {sentence}" for sentence in report_pretraining.told(run, pair[:1]))
     of_thirds = report_entry.curves_start(tables, run, "thirds", pair)
     return {
         "for_whom": "The primary model in groups of patients, pairs of patients within a fold and "
         "group; 95% intervals. Dashed line: no better than chance. Solid line: no difference to "
-        "the baseline.",
+        f"the baseline.{seen_primary}",
         "patient_flow": "Patients from the tables to the analysis. Steps that dropped nobody are "
         "left out.",
         "follow_up": "Kaplan-Meier estimate of all patients (a) and reverse Kaplan-Meier "
@@ -262,9 +265,10 @@ def captions(tables, run):
             "folds of the training part."
             if len(run["models"]) > 1
             else ""
-        ),
+        )
+        + seen,
         "differences": "Differences on the same patients. p: of the primary comparison as it is, "
-        "of exploratory ones adjusted after Holm.",
+        f"of exploratory ones adjusted after Holm.{seen}",
         "risk_thirds": f"{folds} Bands: 95%.{converted}{of_thirds}",
         "risk_thirds_grid": folds
         + (" Each panel starts where its own numbers at risk allow it." if of_thirds else ""),

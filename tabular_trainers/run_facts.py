@@ -3,6 +3,7 @@
 import importlib.metadata
 
 import tabular_trainers
+from tabular_trainers.cohort_encoders import encoder_facts
 from tabular_trainers.feature_sets import blocks_of, is_late
 
 LIBRARIES = (
@@ -89,6 +90,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
             analysis, plan.models[0], plan.horizons, tables["trials"]
         ),
         "missing_blocks": cohort.missing_blocks,
+        "sources": list(cohort.sources),
         "notes": _notes(cohort, plan),
         "follow_up": description.follow_up(analysis.y) if survival else None,
         "entry_dependence": description.entry_dependence(analysis.y),
@@ -101,6 +103,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
                 "default_components": _default_components(block, rows, plan.models),
                 "components_tuned_by": _tuning_components(rows, plan.models),
                 "pool": block.pool,
+                **encoder_facts(block, cohort.sources),
             }
             for name, block in cohort.blocks.items()
             if any(name in blocks_of(feature_set) for feature_set in analysis.feature_sets)

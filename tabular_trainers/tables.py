@@ -28,6 +28,7 @@ READABLE = (
 )
 # "None" and "null" stay text: in clinical tables they are also levels ("None" = no metastasis).
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan")
+ENCODER = ("encoder_id", "pretrained_on")  # what a table's metadata may say of its columns
 STRIP_CELLS = 1 << 20  # of a Parquet file, read at a time
 
 
@@ -63,6 +64,7 @@ def read_table(uri, text=()):
     -------
     pandas.DataFrame
         Rows in file order. An npz gives the column ``id`` and one column a dimension (``e000``).
+        ``attrs`` has ``encoder_id`` and ``pretrained_on`` where a Parquet's metadata name them.
 
     Raises
     ------
@@ -238,7 +240,14 @@ def _read_parquet(stream, name):
         table = pa.Table.from_arrays(columns, schema=file.schema_arrow)
     except (pa.ArrowInvalid, OSError) as error:
         raise SchemaError(f"{name}: not a Parquet file.") from error
-    return _as_frame(table)
+    frame = _as_frame(table)
+    facts = table.schema.metadata or {}
+    frame.attrs |= {
+        key: facts[key.encode()].decode(errors="replace")
+        for key in ENCODER
+        if key.encode() in facts
+    }
+    return frame
 
 
 def _read_feather(stream, name):

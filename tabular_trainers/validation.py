@@ -10,9 +10,11 @@ import pandas as pd
 import tabular_trainers
 from tabular_trainers import run_folder as folders
 from tabular_trainers.cohort import Cohort, load_cohort
+from tabular_trainers.cohort_encoders import encoder_facts
 from tabular_trainers.column_summary import compare_columns, summarise_columns
 from tabular_trainers.errors import DataError, SchemaError, count, listing
 from tabular_trainers.external import measure_saved
+from tabular_trainers.feature_sets import blocks_of
 from tabular_trainers.run_facts import software
 from tabular_trainers.saved_models import load_saved, read_run
 from tabular_trainers.tables import read_written, write_tables
@@ -100,6 +102,11 @@ def validate_on(
         **found.facts(),
         **{name: run[name] for name in ("model_labels", "risk_scales", "seed")},
         "source_hash": cohort.source_hash,
+        "sources": list(cohort.sources),
+        "blocks": {
+            name: encoder_facts(cohort.blocks[name], cohort.sources)
+            for name in blocks_of(primary["feature_set"])
+        },
         "run": {
             name: run[name]
             for name in ("title", "endpoint", "time_zero", "n_patients", "n_events", "config_hash",

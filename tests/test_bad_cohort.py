@@ -74,10 +74,10 @@ def refused(tmp_path):
             "2 problems:\n"
             "- cohort.toml, [blocks.clinical]: unknown option 'colums'; known: table, key, "
             "columns, "
-            "exclude, categorical, pool, reduce. Did you mean 'columns'?\n"
+            "exclude, categorical, pool, reduce, pretrained_on. Did you mean 'columns'?\n"
             "- cohort.toml, [blocks.genomics]: unknown option 'colums'; known: table, key, "
             "columns, "
-            "exclude, categorical, pool, reduce. Did you mean 'columns'?",
+            "exclude, categorical, pool, reduce, pretrained_on. Did you mean 'columns'?",
         ),
         (
             "[clinical]",
@@ -85,7 +85,7 @@ def refused(tmp_path):
             "2 problems:\n"
             "- cohort.toml: no option 'clinical'; it is required.\n"
             "- cohort.toml: unknown option 'clinic'; known: title, time_zero, missing_blocks, "
-            "clinical, endpoints, blocks. Did you mean 'clinical'?",
+            "sources, clinical, endpoints, blocks. Did you mean 'clinical'?",
         ),
         (
             'unit = "days"',

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from tabular_trainers import DataError, SchemaError, cli
+from tabular_trainers import DataError, SchemaError, cli, run
 from tabular_trainers.embed import pool_store
 from tabular_trainers.embed import store as stores
 from tabular_trainers.embed.pooling_statistics import HOW, as_float
@@ -319,3 +319,70 @@ def test_our_stores_are_read_where_numbers_lie(store, tmp_path, monkeypatch):
         pool_store(store, tmp_path / "three.parquet")
     write_vectors(store, "s2", "p1", vectors(0, 7))
     assert pool_store(store, tmp_path / "four.parquet").path.read_bytes() == right
+
+
+COHORT = """
+title = "Drawn patients with slides"
+time_zero = "diagnosis"
+[clinical]
+table = "clinical.csv"
+[endpoints.os]
+kind = "survival"
+time = "days"
+unit = "days"
+event = "dead"
+event_values = [1]
+[blocks.clinical]
+columns = ["age"]
+"""
+
+
+@pytest.mark.slow
+def test_from_a_store_to_a_report(tmp_path):
+    draw = np.random.default_rng(0)
+    patients = [f"TCGA-02-{i:04d}" for i in range(60)]
+    risk = draw.normal(size=60)
+    clinical = pd.DataFrame({"patient_id": patients, "age": draw.normal(60, 8, 60)})
+    clinical["days"] = np.ceil(draw.exponential(900 * np.exp(-2 * risk)) + 1)
+    clinical["dead"] = (draw.random(60) < 0.8).astype(int)
+    clinical.to_csv(tmp_path / "clinical.csv", index=False)
+    slides = []
+    for number, (patient, level) in enumerate(zip(patients, risk, strict=True)):
+        n = 5 + number % 7
+        values = draw.normal(size=(n, 3)) + [level, 0, 0]
+        write_vectors(tmp_path / "store", f"s{number}", patient, values.astype("float16"))
+        slides.append((f"s{number}", patient, n, "done"))
+    write_list(tmp_path / "store", slides)
+    out = tmp_path / "pathology.parquet"
+    ended = CliRunner().invoke(
+        cli.app, ["embed", "pool", str(tmp_path / "store"), "--out", str(out)]
+    )
+    lines = ended.stdout.split("\n\n")[1]
+    (tmp_path / "cohort.toml").write_text(f"{COHORT}{lines}\n")
+    folder = run(
+        tmp_path / "cohort.toml",
+        feature_sets=["clinical", "clinical+pathology"],
+        models=["cox"],
+        folds=2,
+        n_trials=1,
+        n_resamples=40,
+        n_jobs=1,
+        out=tmp_path / "run",
+    )
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["sources"] == ["TCGA"]
+    assert facts["blocks"]["pathology"]["n_columns"] == 3
+    known = {name: facts["blocks"]["pathology"][name] for name in ("encoder_id", "pretrained_on")}
+    assert known == {"encoder_id": "tiny-1", "pretrained_on": ["TCGA"]}
+    assert facts["blocks"]["pathology"]["pretraining_overlap"] == ["TCGA"]
+    assert facts["blocks"]["clinical"]["pretrained_on"] is None
+    report = (folder / "report.html").read_text()
+    seen = (
+        "The encoder of block pathology (tiny-1) was pretrained on TCGA, from which this cohort "
+        "comes: it has seen these slides, though not their outcomes."
+    )
+    assert report.count(f"‡ {seen}") >= 5
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    c = metrics[(metrics["metric"] == "harrell_c") & metrics["fold"].isna()]
+    c = c.set_index("feature_set")["estimate"]
+    assert c["clinical+pathology"] > c["clinical"] + 0.1
