@@ -58,10 +58,19 @@ def with_block(cohort, name, table):
     return dataclasses.replace(cohort, blocks={**cohort.blocks, name: block})
 
 
+def with_encoder(cohort):
+    """Say that a network which saw these patients made the columns of a block."""
+    block = dataclasses.replace(
+        cohort.blocks["genomics"], encoder_id="net-1", pretrained_on=("TCGA",)
+    )
+    blocks = {**cohort.blocks, "genomics": block}
+    return dataclasses.replace(cohort, blocks=blocks, sources=("TCGA",))
+
+
 @pytest.fixture(scope="module", params=["survival", "classification"])
 def validated(request, tmp_path_factory):
     """Run on one half with a part set aside and two repeats, and validate on the other half."""
-    own, other = halves(request.param)
+    own, other = map(with_encoder, halves(request.param))
     models = ["cox", "rsf"] if request.param == "survival" else ["logistic"]
     folder = tmp_path_factory.mktemp(request.param)
     run = runs.run(own, out=folder / "run", models=models, n_repeats=2, holdout=0.3, **SETTINGS)
@@ -226,6 +235,17 @@ def refused(run, cohort, tmp_path, **settings):
         validate_on(run, cohort, out=tmp_path / "out", **settings)
     assert not list(tmp_path.iterdir())
     return str(caught.value)
+
+
+def test_an_encoder_that_saw_the_patients_is_told_of(validated):
+    run, _, _, folder = validated
+    seen = "The encoder of block genomics (net-1) was pretrained on TCGA, from which this cohort"
+    facts = json.loads((folder / "validation.json").read_text())
+    assert facts["blocks"]["genomics"]["pretraining_overlap"] == facts["sources"] == ["TCGA"]
+    assert facts["blocks"]["clinical"]["pretrained_on"] is None
+    assert (folder / "validation.html").read_text().count(f"‡ {seen}") >= 3
+    final = (run / "report.html").read_text().partition('<section aria-labelledby="final-section">')
+    assert final[2].partition("</section>")[0].count(f"‡ {seen}") >= 3
 
 
 def test_patients_of_the_run_are_refused(survival_run, tmp_path):
