@@ -129,10 +129,10 @@ def _with_words(picture, title, lines, keys, px_um):
         pen.rectangle((x, y + 2, x + 20, y + 16), outline=colour, width=2)
         pen.text((x + 26, y), name, _INK, small)
         x += 40 + math.ceil(small.getlength(name))
-    bar_um = _round_length(0.25 * width * px_um)
+    bar_um = _round_length(0.25 * (page_width - 2 * _MARGIN) * px_um)
     bar_px = round(bar_um / px_um)
     y = above + height + 12
-    pen.rectangle((_MARGIN, y, _MARGIN + bar_px, y + 5), fill=_INK)
+    pen.rectangle((_MARGIN, y, _MARGIN + bar_px - 1, y + 5), fill=_INK)
     label = f"{bar_um / 1000:g} mm" if bar_um >= 1000 else f"{bar_um:g} um"
     pen.text((_MARGIN, y + 8), label, _INK, small)
     return page, (_MARGIN, above, _MARGIN + width, above + height)

@@ -82,7 +82,7 @@ class SlideCache:
         if needed > self.max_bytes:
             raise SchemaError(
                 f"{table_name(uri)}: {_gigabytes(needed)} at its URI, but the cache may hold "
-                f"{_gigabytes(self.max_bytes)}; allow a larger cache."
+                f"{_gigabytes(self.max_bytes)}; raise --cache-gb."
             )
         with self._room:
             self._room.wait_for(lambda: self._held + needed <= self.max_bytes)

@@ -199,14 +199,14 @@ def _expand_uri(uri, problems):
     try:
         system, path = fsspec.core.url_to_fs(uri)
         if glob.has_magic(path):
-            found = [match for match in system.glob(path) if match.lower().endswith(SUFFIXES)]
+            entries = system.glob(path, detail=True).values()
         elif system.isdir(path):
-            inside = sorted(system.ls(path, detail=False))
-            if any(entry.lower().endswith(".dcm") for entry in inside):
+            if _is_remote_dicom_folder(system, path):
                 return [uri.rstrip("/")]
-            found = [entry for entry in inside if entry.lower().endswith(SUFFIXES)]
+            entries = system.ls(path, detail=True)
         else:
             return [uri]
+        found = [entry["name"] for entry in entries if _is_remote_slide(system, entry)]
     except ImportError as error:
         problems.add(f"{uri}: {error}. Install it to read from there.")
         return []
@@ -216,6 +216,17 @@ def _expand_uri(uri, problems):
     if not found:
         problems.add(f"{uri}: no slide there; expected files ending in {_suffixes()}.")
     return [system.unstrip_protocol(match) for match in sorted(found)]
+
+
+def _is_remote_slide(system, entry):
+    name = table_name(entry["name"]).lower()
+    if entry["type"] == "directory":
+        return _is_remote_dicom_folder(system, entry["name"])
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _is_remote_dicom_folder(system, path):
+    return any(name.lower().endswith(".dcm") for name in system.ls(path, detail=False))
 
 
 def _suffixes():
