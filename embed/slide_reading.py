@@ -10,7 +10,9 @@ its neighbours and equally sharp whether the factor is 2 or 1.98, which scanners
 takes a fifth of the time of Pillow's resize with antialiasing (0.5 ms against 2.9 ms a patch).
 """
 
+import functools
 import math
+import os
 import warnings
 from pathlib import Path
 
@@ -25,8 +27,9 @@ SAME_MPP = 0.01  # relative difference below which two resolutions are taken as 
 MAX_ENLARGEMENT = 1.25  # finer than this times the slide's own resolution holds no more detail
 PLAUSIBLE_MPP = (0.05, 20.0)  # um; 72 dpi, which is no scanner's, would be 353
 BLOCK_PX = 2048  # of a level, read at a time: bounds memory at 16 MiB a block
-# openslide's own 32 MiB is less than one row of tiles of a wide slide, so that each tile would be
-# decoded for the row of patches above and again for the one below.
+# Decoded tiles, of all open slides of a process together. openslide's own 32 MiB a slide is less
+# than one row of tiles of a wide slide: each tile would be decoded for the row of patches above and
+# again for the one below.
 TILE_CACHE_BYTES = 192 << 20
 _PIXELS = "Array(uint8, 3, 'C', readonly=True)"  # NumPy's view of Pillow's bytes
 
@@ -297,11 +300,17 @@ def _open(path):
         if openslide.OpenSlide.detect_format(file) is None:
             return _open_plain(file)
         source = openslide.OpenSlide(file)
-        source.set_cache(openslide.OpenSlideCache(TILE_CACHE_BYTES))
+        source.set_cache(_tile_cache(os.getpid()))
     except openslide.OpenSlideError as error:
         raise SchemaError(f"{path.name}: openslide cannot open it ({error}).") from error
     stated = [source.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
     return source, None if None in stated else tuple(map(float, stated))
+
+
+@functools.cache
+def _tile_cache(process):
+    """Make the cache that the slides of a process share; a forked one needs its own."""
+    return need("openslide").OpenSlideCache(TILE_CACHE_BYTES)
 
 
 def _slide_file(path):
@@ -323,8 +332,9 @@ def _open_plain(file):
     image_module, openslide = need("PIL.Image"), need("openslide")
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on, which a tissue core has; it refuses at 179.
-            warnings.simplefilter("ignore", image_module.DecompressionBombWarning)
+            # Pillow warns from 89 megapixels on, which a tissue core has, and refuses at 179; of what
+            # is damaged it warns before it raises.
+            warnings.simplefilter("ignore")
             with image_module.open(file) as image:
                 if image.mode in ("I", "F") or image.mode.startswith("I;"):
                     raise SchemaError(

@@ -165,8 +165,8 @@ def test_a_slide_without_tissue_or_smaller_than_a_patch_has_no_patches():
 @given(
     width=st.integers(1, 900),
     height=st.integers(1, 900),
-    patch_px=st.integers(5, 120),
-    mpp=st.floats(0.2, 2.0),
+    patch_px=st.integers(30, 120),
+    mpp=st.floats(0.5, 2.0),
     region_patches=st.one_of(st.none(), st.integers(1, 5)),
 )
 def test_patches_lie_on_the_slide_and_do_not_overlap(width, height, patch_px, mpp, region_patches):
