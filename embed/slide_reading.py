@@ -332,8 +332,8 @@ def _open_plain(file):
     image_module, openslide = need("PIL.Image"), need("openslide")
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on, which a tissue core has, and refuses at 179; of what
-            # is damaged it warns before it raises.
+            # Pillow warns from 89 megapixels on, which a tissue core has, and refuses at 179; of
+            # what is damaged it warns before it raises.
             warnings.simplefilter("ignore")
             with image_module.open(file) as image:
                 if image.mode in ("I", "F") or image.mode.startswith("I;"):
