@@ -1,7 +1,5 @@
 """VCF and BCF files: whose they are, whether they are whole, and their records in chosen genes."""
 
-import gzip
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,8 +125,8 @@ def _open(path, patients, problems):
         with pysam.VariantFile(str(path)) as vcf:
             names, contigs = list(vcf.header.samples), tuple(vcf.header.contigs)
             annotations = Annotations.from_header(vcf.header)
-    except (OSError, ValueError) as error:
-        problems.add(f"{path.name}: not a VCF or BCF file ({error}).")
+    except (OSError, ValueError):
+        problems.add(f"{path.name}: not a VCF or BCF file with a whole header.")
         return None
     finally:
         pysam.set_verbosity(before)
@@ -162,7 +160,7 @@ def _has_index(path):
 
 
 def _truncated(path):
-    """Say what is missing at a file's end; None when nothing is."""
+    """Say why a file cannot be whole; None when it is."""
     with path.open("rb") as stream:
         head = stream.read(18)
         size = stream.seek(0, 2)
@@ -174,12 +172,7 @@ def _truncated(path):
         if tail != _BGZF_END:
             return "truncated: the block that ends a compressed file is missing. Copy it again."
     elif head[:2] == b"\x1f\x8b":
-        try:
-            with gzip.open(path) as stream:
-                while block := stream.read(1 << 20):
-                    tail = block
-        except (EOFError, OSError, zlib.error):
-            return "truncated or broken: its compression does not end. Copy it again."
+        return "compressed by gzip, not bgzip, so it cannot be read; gunzip it, then use bgzip."
     if not path.name.lower().endswith(".bcf") and tail != _BGZF_END and tail[-1:] != b"\n":
         return "truncated: its last line has no end. Copy it again; if it is whole, end the line."
     return None
@@ -213,10 +206,9 @@ def read_records(file, genes, problems):
                         yield gene, parse_record(str(record))
             else:
                 yield from _scan(file, vcf, genes, problems)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         problems.add(
-            f"{file.name}: a record cannot be read, so that the file is truncated or broken "
-            f"({error}). Copy it again."
+            f"{file.name}: a record cannot be read: the file is truncated or broken. Copy it again."
         )
     finally:
         pysam.set_verbosity(before)
