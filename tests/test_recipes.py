@@ -26,7 +26,7 @@ def recipes(root):
 
 def test_every_recipe_opens_with_where_to_get_the_tables(recipes):
     paths = sorted(recipes.glob("*.toml"))
-    assert [path.stem for path in paths] == ["hancock", *(f"tcga_{name}" for name in TCGA)]
+    assert [path.stem for path in paths] == ["hancock", "laml", *(f"tcga_{name}" for name in TCGA)]
     for path in paths:
         text = path.read_text(encoding="utf-8")
         opening = text[: text.index("title =")]
@@ -103,3 +103,28 @@ def test_hancock_hpv_is_not_told_by_its_predictors(hancock):
     for column in ("hpv_association_p16", "grading", "pT_stage", "pN_stage"):
         assert f"clinical.{column}" not in columns
         assert f"clinical.{column}" in hancock.analysis_set("os").X.columns
+
+
+def test_laml(recipes, real_data, tmp_path):
+    """As the recipe says: two small tables first. The numbers are counted with awk."""
+    from tabular_trainers.embed.genes.mutation_tables import (
+        mutation_table,
+        read_patients,
+        write_mutation_table,
+    )
+    from tabular_trainers.embed.genes.mutations import read_maf
+
+    source = real_data("laml")
+    annotation = source / "tcga_laml_annot.tsv"
+    clinical = annotation.read_text().replace("-Inf", "")
+    (tmp_path / "tcga_laml_clinical.tsv").write_text(clinical)
+    maf = source / "tcga_laml.maf.gz"
+    table = mutation_table(read_maf(maf), patients=read_patients(annotation))
+    write_mutation_table(table, tmp_path / "tcga_laml_mutations.parquet", [maf])
+    cohort = load_cohort(recipes / "laml.toml", tmp_path)
+    assert len(cohort.patients) == 200
+    assert (len(cohort.endpoint("os").table), cohort.endpoint("os").n_events) == (188, 122)
+    analysis = cohort.analysis_set()  # one patient has no FAB class
+    assert (len(analysis.y), analysis.y["event"].sum()) == (187, 121)
+    assert len(analysis.feature_sets["genomics"]) == 23
+    assert (cohort.endpoint("os").table["time"] == 0.5).sum() == 13

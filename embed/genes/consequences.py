@@ -56,6 +56,13 @@ ALTERING_IN_MAF = (
     "Splice_Site",
     "Translation_Start_Site",
 )
+# Every other class that the MAF specification of the GDC or its forerunners know.
+OTHER_IN_MAF = (
+    *("3'Flank", "3'UTR", "5'Flank", "5'UTR", "IGR", "Intron", "lincRNA", "RNA", "Silent"),
+    *("De_novo_Start_InFrame", "De_novo_Start_OutOfFrame", "Splice_Region", "Targeted_Region"),
+    *("Start_Codon_Del", "Start_Codon_Ins", "Start_Codon_SNP", "Stop_Codon_Del", "Stop_Codon_Ins"),
+    "Unknown",
+)
 _RANK = {term: rank for rank, term in enumerate(SEVERITY)}
 
 
