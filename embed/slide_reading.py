@@ -315,16 +315,34 @@ def _tile_cache(process):
 
 def _slide_file(path):
     if path.is_dir():
-        parts = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".dcm")
-        if not parts:
-            raise SchemaError(f"{path.name}: a folder without .dcm files; expected a slide.")
-        return parts[0]  # openslide finds the rest of the series beside it
+        return _dicom_file(path)
     if path.is_file():
         return path
     if not path.parent.is_dir():
         raise SchemaError(f"{path.name}: no such file, because there is no folder {path.parent}.")
     hint = nearest(path.name, sorted(entry.name for entry in path.parent.iterdir()))
     raise SchemaError(f"{path.name}: no such file in {the_folder(path.parent)}.{hint}")
+
+
+def _dicom_file(folder):
+    """Find a file of the one series in a folder; openslide finds the others beside it."""
+    openslide = need("openslide")
+    parts = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() == ".dcm")
+    series, problem = {}, "no .dcm files in it"
+    for part in parts:
+        try:
+            with openslide.OpenSlide(part) as source:
+                series.setdefault(source.properties.get("dicom.SeriesInstanceUID"), part)
+        except openslide.OpenSlideError as error:  # such as an annotation beside the levels
+            problem = f"openslide cannot open its files ({error})"
+    if not series:
+        raise SchemaError(f"{folder.name}: a folder, and {problem}; expected those of one slide.")
+    if len(series) > 1:
+        raise SchemaError(
+            f"{folder.name}: its .dcm files belong to {len(series)} slides (series); give each its "
+            "own folder, or name one file of each in a CSV of slides."
+        )
+    return next(iter(series.values()))
 
 
 def _open_plain(file):

@@ -9,6 +9,7 @@ from PIL import Image
 from tabular_trainers import SchemaError
 from tabular_trainers.embed import slide_reading
 from tabular_trainers.embed.slide_reading import open_slide
+from tests.embed.drawn_dicom import write_dicom
 from tests.embed.drawn_slides import average, noise, shrink, write_pyramid
 
 MPP = 0.25
@@ -259,8 +260,30 @@ def test_a_missing_file_is_named_with_the_nearest(pyramid):
         open_slide(pyramid.with_name("S1.tif"))
     with pytest.raises(SchemaError, match="no such file, because there is no folder"):
         open_slide(pyramid.parent / "gone" / "S1.tiff")
-    with pytest.raises(SchemaError, match=r"a folder without .dcm files"):
+    with pytest.raises(SchemaError, match=r": a folder, and no .dcm files in it; expected those"):
         open_slide(pyramid.parent)
+
+
+def test_a_folder_of_dicom_files_is_one_slide(tmp_path):
+    image = np.full((150, 200, 3), 240, dtype=np.uint8)
+    image[50:100, 60:160] = (180, 60, 140)
+    write_dicom(tmp_path / "b.dcm", image, 0.5, "1.2.5", "1.2.6")
+    (tmp_path / "a.dcm").write_bytes(b"no image")
+    with open_slide(tmp_path) as slide:
+        assert (slide.mpp, slide.width_px, slide.height_px) == (0.5, 200, 150)
+        got = slide.read(0, 0, 200, 150, 0.5).astype(int)
+        coarse = slide.read(30.0, 25.0, 50, 25, 1.0).astype(int)
+    assert np.abs(got - image).mean() < 2  # JPEG
+    assert np.abs(coarse - (180, 60, 140)).max() < 15
+    write_dicom(tmp_path / "c.dcm", image[::-1], 0.5, "1.2.7", "1.2.8")
+    with pytest.raises(SchemaError, match=r"its .dcm files belong to 2 slides .series.; give each"):
+        open_slide(tmp_path)
+    with open_slide(tmp_path / "c.dcm") as slide:
+        assert np.abs(slide.read(0, 0, 200, 150, 0.5) - image[::-1].astype(int)).mean() < 2
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(SchemaError, match=r"a folder, and openslide cannot open its files \("):
+        open_slide(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.98])
