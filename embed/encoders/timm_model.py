@@ -86,7 +86,7 @@ def load(name, weights, device, precision, revision, trust_remote_code):
     if name.startswith(LOCAL):
         if weights is not None:
             raise SchemaError(f"encoder {encoder}: names its folder already; leave out weights.")
-        weights = Path(name.removeprefix(LOCAL))
+        weights = Path(name.removeprefix(LOCAL)).expanduser()
         known = weights.resolve().name
         encoder = f"timm:{LOCAL}{known}"
     elif name.startswith(HUB):
@@ -207,6 +207,8 @@ def _described(encoder, name, folder, whole_folder):
     if plain and not (whole_folder and path.is_file()):
         return None
     found = read_json(path).get("architecture")
+    if found is None and plain:
+        return None
     if found is None:
         raise SchemaError(
             f"{path}: names no architecture of timm; a model of transformers is named hf:FOLDER."

@@ -53,7 +53,8 @@ def load(name, weights, device, precision, revision, trust_remote_code):
     device = find_device(device)
     precision = choose_precision(device, precision)
     commit = None
-    if weights is None and not Path(name).is_dir():
+    own = Path(name).expanduser()
+    if weights is None and not own.is_dir():
         if name.startswith((".", "/", "~")) or "\\" in name:
             raise missing_weights(
                 encoder, "there is no such folder", "Give a folder, or an id on huggingface.co."
@@ -64,7 +65,7 @@ def load(name, weights, device, precision, revision, trust_remote_code):
             raise SchemaError(
                 f"encoder {encoder}: a revision is for models of a hub; leave it out."
             )
-        folder = Path(name if weights is None else weights)
+        folder = own if weights is None else Path(weights)
         if weights is None:
             name = folder.resolve().name
             encoder = f"hf:{name}"
@@ -104,6 +105,12 @@ def _files(encoder, folder):
 
 def _preprocessing(path):
     """Return the side of an image in pixels, and mean and std of its values divided by 255."""
+    if not path.is_file():
+        raise SchemaError(
+            f"{path.parent} holds no {path.name}; download it beside the weights, or, if the model "
+            'has none, write it by its model card: {"size": 224, "image_mean": [r, g, b], '
+            '"image_std": [r, g, b]}.'
+        )
     given = read_json(path)
     size = given.get("crop_size" if given.get("do_center_crop") else "size", 224)
     if isinstance(size, dict):

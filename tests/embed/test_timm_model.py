@@ -2,6 +2,7 @@
 
 import json
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -228,6 +229,36 @@ def test_a_folder_of_another_model_is_refused(folder):
         f"encoder timm:resnet18: {folder / 'config.json'} is of test_vit. Name that model: "
         "timm:test_vit, or timm:local-dir:FOLDER."
     )
+
+
+def test_a_model_in_parts_is_read(model, folder, tmp_path, images):
+    state = list(model.state_dict().items())
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for number, part in enumerate((state[:40], state[40:]), start=1):
+        save_file(dict(part), tmp_path / f"model-0000{number}-of-00002.safetensors")
+    found = load_encoder(f"timm:local-dir:{tmp_path}").encode(images)
+    np.testing.assert_array_equal(found, load_encoder(f"timm:local-dir:{folder}").encode(images))
+
+
+def test_a_fetched_model_records_its_commit(folder, tmp_path, monkeypatch, images):
+    """The hub's cache, as it lies on disk; a name without a tag is completed."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / f"models--timm--{NAME}.r160_in1k"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    for path in folder.iterdir():
+        (snapshot / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    local = load_encoder(f"timm:local-dir:{folder}")
+    for name in (NAME, f"{NAME}.r160_in1k", f"hf-hub:timm/{NAME}.r160_in1k"):
+        encoder = load_encoder(f"timm:{name}")
+        assert encoder.id.split()[1] == f"revision={commit}"
+        assert encoder.id.split()[0].endswith(f"{NAME}.r160_in1k")
+        assert encoder.pretrained_on == ("ImageNet-1k",)
+        np.testing.assert_array_equal(encoder.encode(images), local.encode(images))
 
 
 def test_a_folder_of_transformers_is_told(tmp_path, file):

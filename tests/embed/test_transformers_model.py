@@ -112,6 +112,29 @@ def test_a_torch_file_is_read_where_there_is_no_safetensors(folder, tmp_path, im
     np.testing.assert_allclose(found, load_encoder(f"hf:{folder}").encode(images), atol=1e-6)
 
 
+def test_what_a_model_card_says_can_be_written_by_hand(folder, tmp_path, images):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    by_hand = {"size": SIDE, "image_mean": processor.image_mean, "image_std": processor.image_std}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(by_hand))
+    found = load_encoder(f"hf:{tmp_path}").encode(images)
+    np.testing.assert_array_equal(found, load_encoder(f"hf:{folder}").encode(images))
+
+
+def test_a_model_in_parts_is_read(folder, tmp_path, images):
+    model = transformers.AutoModel.from_pretrained(folder)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    (tmp_path / "preprocessor_config.json").write_bytes(
+        (folder / "preprocessor_config.json").read_bytes()
+    )
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 1
+    found = load_encoder(f"hf:{tmp_path}")
+    whole = load_encoder(f"hf:{folder}")
+    np.testing.assert_array_equal(found.encode(images), whole.encode(images))
+    assert found.id.split()[1] != whole.id.split()[1]
+
+
 class _RunsCode:
     def __init__(self, path):
         self.path = path
@@ -196,7 +219,9 @@ def test_a_model_without_a_class_token_is_refused(tmp_path):
         (
             "preprocessor_config.json",
             None,
-            "{folder} holds no preprocessor_config.json; download it beside the weights.",
+            "{folder} holds no preprocessor_config.json; download it beside the weights, or, if "
+            'the model has none, write it by its model card: {{"size": 224, "image_mean": [r, g, '
+            'b], "image_std": [r, g, b]}}.',
         ),
         ("config.json", None, "{folder} holds no config.json; download it beside the weights."),
         (
