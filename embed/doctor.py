@@ -197,7 +197,7 @@ def _tissue(slides, encoder, name):
         grids, prepare_s = [], 0.0
         for slide in chosen:
             started = time.perf_counter()
-            (_, grid), _ = handler.prepare(slide, slide.path)
+            (_, grid), _ = handler.prepare(_place(slide), slide.slide_id)
             prepare_s += time.perf_counter() - started
             grids.append(grid)
         images, read_s = _read(handler, chosen, grids)
@@ -212,6 +212,10 @@ def _tissue(slides, encoder, name):
     )
     words = f"about {round(vectors):,} patches a slide, by {count(len(chosen), 'slide')}"
     return f"{words} ({listing(slide.slide_id for slide in chosen)})", sample
+
+
+def _place(slide):
+    return slide.path, slide.mpp, slide.assume_mpp
 
 
 def _n_encoded(grid):
@@ -232,9 +236,9 @@ def _read(handler, slides, grids):
     for slide, grid in with_tissue:
         middle = max(0, (len(grid) - share) // 2)
         x_um, y_um = (place[middle : middle + share] for place in (grid.x_um, grid.y_um))
-        handler.patches(slide, slide.path, x_um[:1], y_um[:1])  # compiles what is compiled
+        handler.patches(_place(slide), x_um[:1], y_um[:1])  # compiles what is compiled
         started = time.perf_counter()
-        _, (pixels, _, _) = handler.patches(slide, slide.path, x_um, y_um)
+        _, (pixels, _, _) = handler.patches(_place(slide), x_um, y_um)
         seconds += time.perf_counter() - started
         images.append(pixels)
     images = np.concatenate(images)
