@@ -10,6 +10,7 @@ _HOMES = {
     "ENCODERS": "encoders",
     "extract_slides": "engine",
     "load_encoder": "encoders",
+    "make_synthetic_slides": "synthetic_slides",
     "pool_store": "pool",
 }
 

@@ -42,8 +42,8 @@ SPREAD = 0.05
 
 LYMPHOCYTES = (0.02, 0.42)  # range of the lymphocyte-rich share of the tissue, evenly spread
 TYPICAL_SHARE = 0.2  # of it, at which the log hazard ratio is 0
-AGE_YEARS, AGE_EFFECT = 65.0, 0.03  # log hazard ratio a year
-STAGES = {"I": 0.0, "II": 0.4, "III": 0.8}  # and of each stage
+AGE_YEARS, AGE_EFFECT = 65.0, 0.04  # log hazard ratio a year
+STAGES = {"I": 0.0, "II": 0.5, "III": 1.0}  # and of each stage
 MEDIAN_MONTHS, SHAPE = 40.0, 1.2  # Weibull survival of a patient with log hazard ratio 0
 EVENT_SHARE = 2 / 3
 N_DRAWS = 25
@@ -74,13 +74,13 @@ table = "pathology.parquet"
 """
 
 
-def make_synthetic_slides(folder, n_slides=120, seed=0, effect=1.4, progress=None):
+def make_synthetic_slides(folder, n_slides=120, seed=0, effect=1.5, progress=None):
     """Make a cohort of synthetic slides with a planted link from content to survival.
 
     One slide a patient, 0.5 micrometres a pixel, with about 40 to 50 tissue patches of 256 pixels.
     The log hazard ratio of a patient is
 
-        -effect * (lymphocytes - 0.2) / 0.1 + 0.03 * (age - 65) + (0, 0.4 or 0.8 by stage),
+        -effect * (lymphocytes - 0.2) / 0.1 + 0.04 * (age - 65) + (0, 0.5 or 1 by stage),
 
     where ``lymphocytes`` is the lymphocyte-rich share of the tissue, counted in the mask: more of
     it protects. Site, sex and all else on the slide have no effect. Two thirds of the patients have
@@ -100,11 +100,11 @@ def make_synthetic_slides(folder, n_slides=120, seed=0, effect=1.4, progress=Non
     n_slides : int, default 120
     seed : int, default 0
         Equal seeds give equal bytes.
-    effect : float, default 1.4
+    effect : float, default 1.5
         Log hazard ratio of 10 percent points less lymphocyte-rich tissue. 0 makes outcomes
         independent of what slides show.
     progress : callable, optional
-        Called with the slide's id after each slide.
+        Called as ``progress(done, total, slide_id)`` after each slide.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def _make_slides(folder, patients, seed, progress):
         shares = {name: areas[k] / tissue for name, k in CLASSES.items() if 0 < k < 5}
         shown.append({"slide_id": slide, "tissue_mm2": tissue * MPP**2 / 1e6, **shares})
         if progress is not None:
-            progress(slide)
+            progress(number + 1, len(patients), slide)
     return pd.DataFrame(shown, index=patients.index)
 
 

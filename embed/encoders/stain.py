@@ -26,9 +26,9 @@ HEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
 # 10-fold attenuation is a density of 1; a value of 0 is read as 1, the darkest that can be told.
 DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0)
 
-HEMATOXYLIN_LEVELS_A_UNIT = 20.0  # of the co-occurrence matrix: the last level begins at 1.55
 DISTANCES_PX = (1, 3, 6)  # chromatin, nucleus, neighbouring nuclei
 PAIR_FEATURES = ("contrast", "correlation", "energy", "homogeneity", "entropy")
+DARK = 0.2
 EDGE = 0.04  # luminance a pixel: a nucleus' rim or a fibre, above the noise of JPEG
 
 NUCLEAR_LEAST, NUCLEAR_MOST = 0.2, 0.6  # bounds of the threshold, optical density of hematoxylin
@@ -50,7 +50,7 @@ FEATURE_NAMES = (
     "hematoxylin_share",  # of all stain
     "hematoxylin_eosin_correlation",
     "eosin_fraction",  # pixels in which eosin is the stronger stain
-    "dark_fraction",  # luminance below 0.2: folds, dirt, ink
+    "dark_fraction",  # luminance below DARK: folds, dirt, ink
     *(f"hematoxylin_{what}_{d * MPP:g}um" for d in DISTANCES_PX for what in PAIR_FEATURES),
     *(f"pattern_{k}" for k in range(kernels.N_PATTERNS - 1)),  # bright neighbours, in one run
     "pattern_mixed",
@@ -152,52 +152,72 @@ class StainEncoder:
                 f"expected at least {SMALLEST_PX} x {SMALLEST_PX}."
             )
         out = np.empty((len(images), self.dim), dtype=np.float32)
+        work = _Workspace(*images.shape[1:3])
         for row, image in zip(out, images, strict=True):
-            row[:] = np.concatenate(self._measure(np.ascontiguousarray(image)))
+            row[:] = np.concatenate(self._measure(np.ascontiguousarray(image), work))
         return out
 
-    def _measure(self, patch):
-        stains, luminance, white, colour = self._measure_colour(patch)
-        nuclear, objects_found = _measure_nuclei(stains, white)
+    def _measure(self, patch, work):
         return (
-            colour,
-            *_measure_texture(stains[0], luminance, self._patterns),
-            nuclear,
-            objects_found,
-            _measure_white(white),
+            self._measure_colour(patch, work),
+            *_measure_texture(work, self._patterns),
+            _measure_nuclei(work),
+            _measure_white(work),
         )
 
-    def _measure_colour(self, patch):
-        height, width, _ = patch.shape
-        n = height * width
-        stains = np.empty((2, height, width), dtype=np.float32)
-        luminance = np.empty((height, width), dtype=np.uint8)
-        white = np.empty((height, width), dtype=bool)
-        counts = np.zeros((len(kernels.CHANNELS), kernels.N_BINS), dtype=np.int64)
+    def _measure_colour(self, patch, work):
+        n = work.white.size
         sums = np.empty(18)
         kernels.measure_colour(
-            patch, DENSITY, self._unmixing, stains, luminance, white, counts, sums
+            patch,
+            DENSITY,
+            self._unmixing,
+            work.stains,
+            work.levels,
+            work.luminance,
+            work.white,
+            work.counts,
+            sums,
         )
         mean = sums[:16:2] / n
         sd = np.sqrt(np.maximum(sums[1:16:2] / n - mean**2, 0.0))
         channels = np.empty((len(kernels.CHANNELS), len(STATISTICS)))
         channels[:, 0], channels[:, 1] = mean[:5], sd[:5]
         quantiles = np.empty((len(kernels.CHANNELS), len(QUANTILES)))
-        kernels.read_quantiles(counts, LOWEST, WIDEST, QUANTILES, quantiles)
+        kernels.read_quantiles(work.counts, LOWEST, WIDEST, QUANTILES, quantiles)
         channels[:, 2:] = quantiles
         stain = mean[0] + mean[1]
         spread = sd[0] * sd[1]
-        relation = (sums[16] / n - mean[0] * mean[1]) / spread if spread > 1e-9 else 0.0
-        dark = counts[-1, : round(0.2 * kernels.N_BINS)].sum() / n
-        colour = [
+        return [
             *channels.ravel(),
             *np.stack([mean[5:], sd[5:]], axis=1).ravel(),
             mean[0] / stain if stain > 1e-9 else 0.0,
-            relation,
+            (sums[16] / n - mean[0] * mean[1]) / spread if spread > 1e-9 else 0.0,
             sums[17] / n,
-            dark,
+            work.counts[-1, : round(DARK * kernels.N_BINS)].sum() / n,
         ]
-        return stains, luminance, white, colour
+
+
+class _Workspace:
+    """Arrays that the patches of a batch use one after the other: fresh ones cost a fifth more."""
+
+    def __init__(self, height, width):
+        self.stains = np.empty((2, height, width), dtype=np.float32)
+        self.levels = np.empty((height, width), dtype=np.uint8)
+        self.luminance = np.empty((height, width), dtype=np.uint8)
+        self.white = np.empty((height, width), dtype=bool)
+        self.counts = np.empty((len(kernels.CHANNELS), kernels.N_BINS), dtype=np.int64)
+        self.smooth = np.empty((height, width), dtype=np.float32)
+        self.mask = np.empty((height, width), dtype=bool)
+        self.depth = np.empty((height, width), dtype=np.int32)
+        self.labels = np.empty((height, width), dtype=np.int32)
+        # With 8 neighbours two areas are at least a pixel apart: a quarter of the pixels at most.
+        self.blobs = np.empty((-(-height // 2) * -(-width // 2), 6))
+        self.nuclei = np.empty((height * width // 9, 7))
+
+    def label(self, mask):
+        """Find the areas of a mask: write their numbers to ``labels``, give their ``blobs``."""
+        return self.blobs[: objects.label_blobs(mask, self.labels, self.blobs)]
 
 
 def load(
@@ -217,46 +237,42 @@ def load(
     return StainEncoder()
 
 
-def _measure_texture(hematoxylin, luminance, patterns):
-    levels = np.minimum(hematoxylin * HEMATOXYLIN_LEVELS_A_UNIT, kernels.N_LEVELS - 1)
-    levels = levels.astype(np.uint8)
+def _measure_texture(work, patterns):
     matrix = np.empty((kernels.N_LEVELS, kernels.N_LEVELS))
     pairs = np.empty((len(DISTANCES_PX), len(PAIR_FEATURES)))
     for distance, out in zip(DISTANCES_PX, pairs, strict=True):
-        kernels.count_pairs(levels, distance, matrix)
+        kernels.count_pairs(work.levels, distance, matrix)
         kernels.describe_pairs(matrix, out)
     shares = np.empty(kernels.N_PATTERNS)
-    kernels.count_patterns(luminance, patterns, shares)
+    kernels.count_patterns(work.luminance, patterns, shares)
     edges = np.empty(4)
-    kernels.measure_edges(luminance, EDGE, edges)
+    kernels.measure_edges(work.luminance, EDGE, edges)
     return pairs.ravel(), shares, edges
 
 
-def _measure_nuclei(stains, white):
-    height, width = white.shape
+def _measure_nuclei(work):
+    height, width = work.white.shape
     mm2 = height * width * MPP**2 / 1e6
-    smooth = np.empty((height, width), dtype=np.float32)
-    objects.smooth(stains[0], smooth)
-    threshold = objects.find_threshold(smooth, NUCLEAR_LEAST, NUCLEAR_MOST)
-    mask = smooth > threshold
-    labels, blobs = _label(mask)
-    depth = np.empty((height, width), dtype=np.int32)
-    objects.measure_depth(mask, depth)
-    nuclei = np.empty((height * width // 9, 7))
+    objects.smooth(work.stains[0], work.smooth)
+    threshold = objects.find_threshold(work.smooth, NUCLEAR_LEAST, NUCLEAR_MOST)
+    np.greater(work.smooth, threshold, out=work.mask)
+    blobs = work.label(work.mask)
+    objects.measure_depth(work.mask, work.depth)
     smallest, reach = SPECK_UM2 / MPP**2, round(PEAK_REACH_UM / MPP)
-    n = objects.find_nuclei(labels, depth, blobs, smooth, smallest, reach, nuclei)
+    n = objects.find_nuclei(
+        work.labels, work.depth, blobs, work.smooth, smallest, reach, work.nuclei
+    )
+    compared = np.empty(3)
+    objects.compare_stains(work.mask, work.white, work.smooth, work.stains[1], compared)
     areas = blobs[:, 0] * MPP**2
-    inside = int(mask.sum())
-    contrast = np.empty(2)
-    objects.compare_stains(mask, white, smooth, stains[1], contrast)
-    nuclear = [
+    return [
         threshold,
-        inside / mask.size,
+        compared[0],
         (areas >= SPECK_UM2).sum() / mm2,
         areas.max(initial=0.0),
-        *contrast,
+        *compared[1:],
+        *_describe_nuclei(work.nuclei[:n], height, width, mm2),
     ]
-    return nuclear, _describe_nuclei(nuclei[:n], height, width, mm2)
 
 
 def _describe_nuclei(nuclei, height, width, mm2):
@@ -301,16 +317,9 @@ def _count_in_squares(x, y, height, width, side_um):
     return np.bincount(square, minlength=columns * rows)
 
 
-def _label(mask):
-    labels = np.empty(mask.shape, dtype=np.int32)
-    # With 8 neighbours two areas are at least a pixel apart: a quarter of the pixels at most.
-    blobs = np.empty((-(-mask.shape[0] // 2) * -(-mask.shape[1] // 2), 6))
-    return labels, blobs[: objects.label_blobs(mask, labels, blobs)]
-
-
-def _measure_white(white):
-    areas = _label(white)[1][:, 0] * MPP**2
-    whole = white.size * MPP**2
+def _measure_white(work):
+    areas = work.label(work.white)[:, 0] * MPP**2
+    whole = work.white.size * MPP**2
     return [
         areas.sum() / whole,
         areas[areas >= WHITE_LARGE_UM2].sum() / whole,

@@ -16,7 +16,8 @@ CHANNELS = {  # range of their histograms
     "saturation": (0.0, 1.0),
     "luminance": (0.0, 1.0),
 }
-N_LEVELS = 32  # hematoxylin levels of the co-occurrence matrix
+N_LEVELS = 32  # of hematoxylin in the co-occurrence matrix
+LEVELS_A_UNIT = 20.0  # of optical density; the last level begins at 1.55
 N_PATTERNS = 10  # rotation-invariant uniform patterns of eight neighbours
 WHITE_LUMINANCE, WHITE_SATURATION = 0.8, 0.08
 EOSIN = 0.15  # optical density of eosin below which a pixel counts as unstained
@@ -24,10 +25,10 @@ EOSIN = 0.15  # optical density of eosin below which a pixel counts as unstained
 
 @compile_kernel(
     "void(uint8[:,:,::1], float64[::1], float64[:,::1], float32[:,:,::1], uint8[:,::1],"
-    " boolean[:,::1], int64[:,::1], float64[::1])",
+    " uint8[:,::1], boolean[:,::1], int64[:,::1], float64[::1])",
     fastmath={"reassoc", "contract"},
 )
-def measure_colour(patch, density, unmixing, stains, luminance, white, counts, sums):
+def measure_colour(patch, density, unmixing, stains, levels, luminance, white, counts, sums):
     """Unmix the stains of a patch and collect the distribution of each channel.
 
     Parameters
@@ -39,23 +40,26 @@ def measure_colour(patch, density, unmixing, stains, luminance, white, counts, s
         Optical densities (red, green, blue) @ unmixing = amounts of the three stains.
     stains : (2, h, w) float32, out
         Hematoxylin and eosin of each pixel, at least 0.
+    levels : (h, w) uint8, out
+        Hematoxylin in N_LEVELS levels.
     luminance : (h, w) uint8, out
     white : (h, w) bool, out
         Where there is glass, fat or a lumen: bright and without colour.
-    counts : (5, N_BINS) int64, out, zero before
+    counts : (5, N_BINS) int64, out
         Histograms of CHANNELS; what lies outside their range counts in the outermost bin.
     sums : (18,) float64, out
         Sum and sum of squares of each of CHANNELS and of red, green and blue; the sum of
         hematoxylin times eosin; the number of pixels in which eosin is the stronger stain.
     """
     height, width, _ = patch.shape
+    counts[:] = 0
     inverse = np.zeros(256)
     for v in range(1, 256):
         inverse[v] = 1.0 / v
     u00, u01, u02 = unmixing[0, 0], unmixing[0, 1], unmixing[0, 2]
     u10, u11, u12 = unmixing[1, 0], unmixing[1, 1], unmixing[1, 2]
     u20, u21, u22 = unmixing[2, 0], unmixing[2, 1], unmixing[2, 2]
-    last = np.int32(N_BINS - 1)
+    last, last_level = np.int32(N_BINS - 1), np.int32(N_LEVELS - 1)
     dense = N_BINS / 2.56
     at = np.empty((5, width), dtype=np.int32)
     sh, shh, se, see, sr, srr, ss, sss, sl, sll, she = (0.0,) * 11
@@ -73,6 +77,7 @@ def measure_colour(patch, density, unmixing, stains, luminance, white, counts, s
             grey = (0.2125 * red + 0.7154 * green + 0.0721 * blue) / 255.0
             stains[0, y, x] = h
             stains[1, y, x] = e
+            levels[y, x] = min(np.int32(h * LEVELS_A_UNIT), last_level)
             luminance[y, x] = np.uint8(grey * 255.0 + 0.5)
             white[y, x] = (grey > WHITE_LUMINANCE) & (saturation < WHITE_SATURATION)
             at[0, x] = min(np.int32(h * dense), last)

@@ -141,32 +141,35 @@ def label_blobs(mask, labels, blobs):
 
 
 @compile_kernel(
-    "void(boolean[:,::1], boolean[:,::1], float32[:,::1], float32[:,::1], float64[::1])"
+    "void(boolean[:,::1], boolean[:,::1], float32[:,::1], float32[:,::1], float64[::1])",
+    fastmath={"reassoc"},
 )
 def compare_stains(mask, white, hematoxylin, eosin, out):
-    """Compute mean hematoxylin inside minus outside, and mean eosin outside mask and white.
+    """Compare the inside of a mask with its outside.
 
     Parameters
     ----------
     mask, white : (h, w) bool
     hematoxylin, eosin : (h, w) float32
-    out : (2,) float64, out
-        0 where one of the two parts is empty.
+    out : (3,) float64, out
+        Share of the pixels inside; mean hematoxylin inside minus outside; mean eosin outside the
+        mask and white. Means are 0 where a part is empty.
     """
-    inside, outside, pink, n_inside, n_pink = 0.0, 0.0, 0.0, 0, 0
+    whole, inside, n_inside, pink, n_pink = 0.0, 0.0, 0, 0.0, 0
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
-            if mask[y, x]:
-                inside += hematoxylin[y, x]
-                n_inside += 1
-            else:
-                outside += hematoxylin[y, x]
-                if not white[y, x]:
-                    pink += eosin[y, x]
-                    n_pink += 1
+            amount, rest = np.float64(hematoxylin[y, x]), not (mask[y, x] or white[y, x])
+            whole += amount
+            inside += amount * mask[y, x]
+            n_inside += mask[y, x]
+            pink += np.float64(eosin[y, x]) * rest
+            n_pink += rest
     n_outside = mask.size - n_inside
-    out[0] = inside / n_inside - outside / n_outside if n_inside > 0 and n_outside > 0 else 0.0
-    out[1] = pink / n_pink if n_pink > 0 else 0.0
+    out[0] = n_inside / mask.size
+    out[1] = 0.0
+    if n_inside > 0 and n_outside > 0:
+        out[1] = inside / n_inside - (whole - inside) / n_outside
+    out[2] = pink / n_pink if n_pink > 0 else 0.0
 
 
 @compile_kernel("void(boolean[:,::1], int32[:,::1])")

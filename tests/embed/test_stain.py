@@ -46,14 +46,20 @@ def tissue():
 
 
 def colour(patch, unmixing):
-    """Run the colour kernel; give its outputs."""
-    stains = np.empty((2, *patch.shape[:2]), dtype=np.float32)
-    luminance, white = np.empty(patch.shape[:2], np.uint8), np.empty(patch.shape[:2], bool)
-    counts, sums = np.zeros((5, stain_kernels.N_BINS), dtype=np.int64), np.empty(18)
+    """Run the colour kernel; give its workspace and sums."""
+    work, sums = stain._Workspace(*patch.shape[:2]), np.empty(18)
     stain_kernels.measure_colour(
-        patch, stain.DENSITY, np.ascontiguousarray(unmixing), stains, luminance, white, counts, sums
+        patch,
+        stain.DENSITY,
+        np.ascontiguousarray(unmixing),
+        work.stains,
+        work.levels,
+        work.luminance,
+        work.white,
+        work.counts,
+        sums,
     )
-    return stains, luminance, white, counts, sums
+    return work, sums
 
 
 def test_stains_are_those_of_scikit_image(tissue):
@@ -62,11 +68,11 @@ def test_stains_are_those_of_scikit_image(tissue):
     for patch in tissue:
         patch = np.maximum(patch, 1)  # scikit-image reads a 0 as 1e-6, we as 1/255
         # scikit-image divides by log(1e-6): its unit is a density of 6.
-        ours = colour(patch, hed_from_rgb)[0]
+        ours = colour(patch, hed_from_rgb)[0].stains
         np.testing.assert_allclose(ours, 6 * rgb2hed(patch)[..., :2].transpose(2, 0, 1), atol=1e-6)
-        ours, *_, sums = colour(patch, stain._unmixing())
+        work, sums = colour(patch, stain._unmixing())
         theirs = 6 * separate_stains(patch, stain._unmixing())
-        np.testing.assert_allclose(ours, theirs[..., :2].transpose(2, 0, 1), atol=1e-6)
+        np.testing.assert_allclose(work.stains, theirs[..., :2].transpose(2, 0, 1), atol=1e-6)
         assert sums[0] / 256**2 == pytest.approx(theirs[..., 0].mean())
 
 
@@ -87,7 +93,7 @@ def test_statistics_are_those_of_numpy_and_scikit_image(tissue):
     for patch in tissue:
         found = named(patch)
         channels = {
-            "hematoxylin": colour(patch, stain._unmixing())[0][0],
+            "hematoxylin": colour(patch, stain._unmixing())[0].stains[0],
             "saturation": rgb2hsv(patch)[..., 1],
             "luminance": rgb2gray(patch),
             "green": patch[..., 1] / 255,
@@ -105,8 +111,10 @@ def test_pairs_are_those_of_scikit_image(tissue, distance):
     from skimage.feature import graycomatrix, graycoprops
 
     for patch in tissue:
-        stains = colour(patch, stain._unmixing())[0]
-        levels = np.minimum(stains[0] * 20, 31).astype(np.uint8)
+        work = colour(patch, stain._unmixing())[0]
+        levels = np.minimum(work.stains[0] * 20, 31).astype(np.uint8)
+        assert (levels != work.levels).mean() < 1e-4  # float32 here, float64 there
+        levels = work.levels
         angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
         counts = graycomatrix(levels, [distance], angles, levels=32, symmetric=True)
         theirs = counts.sum(axis=3, keepdims=True) / counts.sum()
@@ -123,7 +131,7 @@ def test_patterns_are_those_of_scikit_image(tissue):
     from skimage.feature import local_binary_pattern
 
     for patch in tissue:
-        luminance = colour(patch, stain._unmixing())[1]
+        luminance = colour(patch, stain._unmixing())[0].luminance
         theirs = local_binary_pattern(luminance, 8, 1, "uniform")[1:-1, 1:-1]
         flat = np.zeros(theirs.shape, dtype=bool)  # where rounding decides for scikit-image
         for y in (0, 2):
@@ -150,7 +158,7 @@ def test_edges_are_those_of_scipy(tissue):
     from scipy import ndimage
 
     for patch in tissue:
-        grey = colour(patch, stain._unmixing())[1] / 255
+        grey = colour(patch, stain._unmixing())[0].luminance / 255
         across, down = (ndimage.sobel(grey, axis)[1:-1, 1:-1] / 8 for axis in (1, 0))
         length = np.hypot(across, down)
         tensor = np.array(
@@ -181,7 +189,7 @@ def test_the_threshold_is_otsu_s(tissue):
 
     for patch in tissue:
         image = np.empty((256, 256), dtype=np.float32)
-        stain_nuclei.smooth(colour(patch, stain._unmixing())[0][0], image)
+        stain_nuclei.smooth(colour(patch, stain._unmixing())[0].stains[0], image)
         levels = np.minimum(image * np.float32(100), 255).astype(np.uint8)
         wanted = (threshold_otsu(levels) + 1) / 100
         assert stain_nuclei.find_threshold(image, 0, 3) == pytest.approx(wanted)
@@ -192,7 +200,7 @@ def test_the_threshold_is_otsu_s(tissue):
 def test_smoothing_is_that_of_scipy(tissue):
     from scipy import ndimage
 
-    image = colour(tissue[0], stain._unmixing())[0][0]
+    image = colour(tissue[0], stain._unmixing())[0].stains[0]
     weights = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]) / 81
     ours = np.empty_like(image)
     stain_nuclei.smooth(image, ours)
@@ -208,9 +216,10 @@ def test_blobs_are_those_of_scikit_image(share):
     for shape in ((61, 40), (17, 128)):
         mask = random.random(shape) < share
         wanted = measure.label(mask, connectivity=2)
-        labels, blobs = stain._label(mask)
+        work = stain._Workspace(*shape)
+        blobs = work.label(mask)
         assert len(blobs) == wanted.max()
-        np.testing.assert_array_equal(labels, wanted)
+        np.testing.assert_array_equal(work.labels, wanted)
         for region, blob in zip(measure.regionprops(wanted), blobs, strict=True):
             area, x, y, xx, yy, xy = blob
             assert area == region.area
@@ -247,6 +256,20 @@ def test_discs_are_counted_and_measured():
     assert found["nuclei_touching_share"] == found["nuclei_large_per_mm2"] == 0
     assert found["nuclei_nearest_um_mean"] == pytest.approx(30, abs=0.01)
     assert found["nuclear_fraction"] == pytest.approx(12 * np.pi * 49 / 256**2, rel=0.1)
+
+
+def test_inside_is_compared_with_outside(tissue):
+    for patch in [*tissue, painted([(90, 90, 20, 30)]), painted([(90, 90, 60, 60)], WHITE)]:
+        work = colour(patch, stain._unmixing())[0]
+        stain._measure_nuclei(work)
+        mask, rest = work.mask, ~work.mask & ~work.white
+        wanted = [mask.mean(), 0, work.stains[1][rest].mean()]
+        if mask.any():
+            wanted[1] = work.smooth[mask].mean() - work.smooth[~mask].mean()
+        found = named(patch)
+        names = ("nuclear_fraction", "nuclear_contrast", "cytoplasm_eosin")
+        assert [found[name] for name in names] == pytest.approx(wanted, rel=1e-5)
+    assert mask.sum() == 0
 
 
 def test_forms_are_told_apart():
