@@ -125,9 +125,9 @@ def make_synthetic_slides(folder, n_slides=120, seed=0, effect=1.5, progress=Non
     try:
         (partial / "slides").mkdir(parents=True)
         (partial / "masks").mkdir()
-        patients = _draw_patients(np.random.default_rng([seed, 2]), n_slides)
+        patients = draw_patients(np.random.default_rng([seed, 2]), n_slides)
         shown = _make_slides(partial, patients, seed, progress)
-        _write_tables(partial, patients.join(shown), seed, effect)
+        write_tables(partial, patients.join(shown), seed, effect)
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)
@@ -136,8 +136,8 @@ def make_synthetic_slides(folder, n_slides=120, seed=0, effect=1.5, progress=Non
     return folder
 
 
-def _draw_patients(random, n):
-    """Draw clinical columns, and the lymphocytes that each slide is to show."""
+def draw_patients(random, n):
+    """Draw n patients: clinical columns, and the lymphocytes that each slide is to show."""
     width = max(len(str(n)), 3)
     names = list(SITES)
     low, high = LYMPHOCYTES
@@ -213,7 +213,17 @@ def harrell_c(time, event, risk):
     return float((higher + 0.5 * equal)[comparable].mean()) if comparable.any() else float("nan")
 
 
-def _write_tables(folder, patients, seed, effect):
+def write_tables(folder, patients, seed, effect):
+    """Draw outcomes and write all but slides and masks.
+
+    Parameters
+    ----------
+    folder : Path
+    patients : DataFrame
+        From `draw_patients`, with the columns of truth.csv that tell what slides show.
+    seed : int
+    effect : float
+    """
     slide, clinical = _log_hazard_ratios(patients, effect)
     risk = slide + clinical
     time, event = _draw_outcome(np.random.default_rng([seed, 4]), risk)

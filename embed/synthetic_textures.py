@@ -85,11 +85,12 @@ def _draw_nucleus(canvas, random, x, y, long, short, angle, amount, vesicular=0.
 
 
 def _noise(random, *smoothing):
-    """Make seamless noise with mean 0 and sd 1, smoothed along rows and columns."""
-    from scipy import ndimage
-
-    noise = random.standard_normal((SIDE_PX, SIDE_PX)).astype(np.float32)
-    noise = ndimage.gaussian_filter(noise, smoothing, mode="wrap")
+    """Make seamless noise with mean 0 and sd 1, smoothed (Gaussian) along rows and columns."""
+    waves = np.fft.rfft2(random.standard_normal((SIDE_PX, SIDE_PX)))
+    frequencies = np.fft.fftfreq(SIDE_PX)[:, None], np.fft.rfftfreq(SIDE_PX)[None, :]
+    for frequency, sigma in zip(frequencies, smoothing, strict=True):
+        waves *= np.exp(-2 * (np.pi * frequency * sigma) ** 2)
+    noise = np.fft.irfft2(waves, s=(SIDE_PX, SIDE_PX)).astype(np.float32)
     return (noise - noise.mean()) / noise.std()
 
 
@@ -198,23 +199,28 @@ def _draw_gland(canvas, random, x, y, size):
 
 def draw_fat(random):
     """Draw fat cells: empty, with a thin membrane, a flat nucleus at some."""
-    from scipy.spatial import cKDTree
-
     canvas = _Canvas()
     points = _scattered(random, 92, jitter=0.22)
-    rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX]
-    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
-    far, which = cKDTree(points, boxsize=SIDE_PX).query(pixels, k=2)
-    membrane = _cover(2.2 - (far[:, 1] - far[:, 0]) / 2, 1.6).reshape(SIDE_PX, SIDE_PX)
+    near = np.full((2, SIDE_PX, SIDE_PX), np.inf, dtype=np.float32)  # nearest and second nearest
+    which = np.zeros((2, SIDE_PX, SIDE_PX), dtype=np.int16)
+    for number, (x, y) in enumerate(points):
+        index, dx, dy = canvas.window(x, y, 130)
+        far = np.hypot(dx, dy).astype(np.float32)
+        first, second = near[0][index], near[1][index]
+        nearer = far < first
+        canvas.own(index, nearer, dx, dy)
+        near[1][index] = np.where(nearer, first, np.minimum(second, far))
+        which[1][index] = np.where(
+            nearer, which[0][index], np.where(far < second, number, which[1][index])
+        )
+        near[0][index] = np.where(nearer, far, first)
+        which[0][index] = np.where(nearer, number, which[0][index])
+    membrane = _cover(2.2 - (near[1] - near[0]) / 2, 1.6)
     canvas.paint(np.s_[:, :], membrane, 0.06, 0.30)
-    away = points[which[:, 0]] - pixels
-    away = np.round((away + SIDE_PX / 2) % SIDE_PX - SIDE_PX / 2)
-    canvas.offset[0] = away[:, 1].reshape(SIDE_PX, SIDE_PX)
-    canvas.offset[1] = away[:, 0].reshape(SIDE_PX, SIDE_PX)
     middle = np.flatnonzero(membrane.ravel() > 0.95)
     for pixel in random.choice(middle, size=60, replace=False):
-        x, y = pixels[pixel]
-        pair = points[which[pixel, 1]] - points[which[pixel, 0]]
-        angle = np.arctan2(pair[1], pair[0]) + np.pi / 2
+        y, x = divmod(pixel, SIDE_PX)
+        one, other = points[which[:, y, x]]
+        angle = np.arctan2(*(other - one)[::-1]) + np.pi / 2
         _draw_nucleus(canvas, random, x, y, 9, 2.6, angle, 0.7)
     return canvas.texture()

@@ -24,26 +24,27 @@ EOSIN = 0.15  # optical density of eosin below which a pixel counts as unstained
 
 
 @compile_kernel(
-    "void(uint8[:,:,::1], float64[::1], float64[:,::1], float32[:,:,::1], uint8[:,::1],"
-    " uint8[:,::1], boolean[:,::1], int64[:,::1], float64[::1])",
+    "void(uint8[::1], float32[::1], float32[:,::1], float32[:,::1], uint8[::1],"
+    " uint8[::1], boolean[::1], int64[:,::1], float64[::1])",
     fastmath={"reassoc", "contract"},
 )
 def measure_colour(patch, density, unmixing, stains, levels, luminance, white, counts, sums):
-    """Unmix the stains of a patch and collect the distribution of each channel.
+    """Unmix the stains of n pixels and collect the distribution of each channel.
 
     Parameters
     ----------
-    patch : (h, w, 3) uint8
-    density : (256,) float64
+    patch : (3 * n,) uint8
+        Red, green and blue of each pixel in turn.
+    density : (256,) float32
         Optical density of each pixel value.
-    unmixing : (3, 3) float64
+    unmixing : (3, 3) float32
         Optical densities (red, green, blue) @ unmixing = amounts of the three stains.
-    stains : (2, h, w) float32, out
+    stains : (2, n) float32, out
         Hematoxylin and eosin of each pixel, at least 0.
-    levels : (h, w) uint8, out
+    levels : (n,) uint8, out
         Hematoxylin in N_LEVELS levels.
-    luminance : (h, w) uint8, out
-    white : (h, w) bool, out
+    luminance : (n,) uint8, out
+    white : (n,) bool, out
         Where there is glass, fat or a lumen: bright and without colour.
     counts : (5, N_BINS) int64, out
         Histograms of CHANNELS; what lies outside their range counts in the outermost bin.
@@ -51,66 +52,101 @@ def measure_colour(patch, density, unmixing, stains, levels, luminance, white, c
         Sum and sum of squares of each of CHANNELS and of red, green and blue; the sum of
         hematoxylin times eosin; the number of pixels in which eosin is the stronger stain.
     """
-    height, width, _ = patch.shape
-    counts[:] = 0
-    inverse = np.zeros(256)
-    for v in range(1, 256):
-        inverse[v] = 1.0 / v
+    # 256 pixels at a time and one kind of work a loop, on rows of two short buffers: so the
+    # compiler does many pixels at once, which takes 0.6 of the time of one loop over everything.
+    size, single, whole = 256, np.float32, np.int32
+    at = np.empty(8 * size, dtype=np.int32)  # red, green, blue, then bins of CHANNELS
+    value = np.empty(8 * size, dtype=np.float32)  # densities of the three, then CHANNELS
+    red, green, blue, hematoxylin, eosin = 0, size, 2 * size, 3 * size, 4 * size
+    residual, saturation, grey = 5 * size, 6 * size, 7 * size
     u00, u01, u02 = unmixing[0, 0], unmixing[0, 1], unmixing[0, 2]
     u10, u11, u12 = unmixing[1, 0], unmixing[1, 1], unmixing[1, 2]
     u20, u21, u22 = unmixing[2, 0], unmixing[2, 1], unmixing[2, 2]
-    last, last_level = np.int32(N_BINS - 1), np.int32(N_LEVELS - 1)
-    dense = N_BINS / 2.56
-    at = np.empty((5, width), dtype=np.int32)
+    dense, share, lowest = single(N_BINS / 2.56), single(N_BINS), single(1.28)
+    zero, half, full = single(0.0), single(0.5), single(255.0)
+    none, one, last, last_level = whole(0), whole(1), whole(N_BINS - 1), whole(N_LEVELS - 1)
+    in_red, in_green, in_blue = single(0.2125 / 255), single(0.7154 / 255), single(0.0721 / 255)
     sh, shh, se, see, sr, srr, ss, sss, sl, sll, she = (0.0,) * 11
-    red1, red2, green1, green2, blue1, blue2, pink = (0,) * 7
-    for y in range(height):
-        # Arithmetic first, histograms after: so the compiler does several pixels at once.
-        for x in range(width):
-            red, green, blue = patch[y, x, 0], patch[y, x, 1], patch[y, x, 2]
-            r, g, b = density[red], density[green], density[blue]
-            h = max(r * u00 + g * u10 + b * u20, 0.0)
-            e = max(r * u01 + g * u11 + b * u21, 0.0)
-            residual = r * u02 + g * u12 + b * u22
-            most, least = max(red, green, blue), min(red, green, blue)
-            saturation = np.float64(np.int32(most) - np.int32(least)) * inverse[most]
-            grey = (0.2125 * red + 0.7154 * green + 0.0721 * blue) / 255.0
-            stains[0, y, x] = h
-            stains[1, y, x] = e
-            levels[y, x] = min(np.int32(h * LEVELS_A_UNIT), last_level)
-            luminance[y, x] = np.uint8(grey * 255.0 + 0.5)
-            white[y, x] = (grey > WHITE_LUMINANCE) & (saturation < WHITE_SATURATION)
-            at[0, x] = min(np.int32(h * dense), last)
-            at[1, x] = min(np.int32(e * dense), last)
-            at[2, x] = min(np.int32(max(residual + 1.28, 0.0) * dense), last)
-            at[3, x] = min(np.int32(saturation * N_BINS), last)
-            at[4, x] = min(np.int32(grey * N_BINS), last)
+    r1, r2, g1, g2, b1, b2, pink = (0,) * 7
+    counts[:] = 0
+    for start in range(0, len(white), size):
+        m = min(size, len(white) - start)
+        for x in range(m):
+            for k in range(3):
+                v = patch[3 * (start + x) + k]
+                at[k * size + x] = v
+                value[k * size + x] = density[v]
+        for x in range(m):
+            r, g, b = value[red + x], value[green + x], value[blue + x]
+            h = r * u00 + g * u10 + b * u20
+            e = r * u01 + g * u11 + b * u21
+            value[hematoxylin + x] = h if h > zero else zero
+            value[eosin + x] = e if e > zero else zero
+            value[residual + x] = r * u02 + g * u12 + b * u22
+        for x in range(m):
+            i, j, k = at[red + x], at[green + x], at[blue + x]
+            most = i if i > j else j
+            most = most if most > k else k
+            least = i if i < j else j
+            least = least if least < k else k
+            value[saturation + x] = single(most - least) / single(most if most > one else one)
+            value[grey + x] = in_red * single(i) + in_green * single(j) + in_blue * single(k)
+            r1 += i
+            r2 += i * i
+            g1 += j
+            g2 += j * j
+            b1 += k
+            b2 += k * k
+        for x in range(m):
+            k = whole(value[hematoxylin + x] * dense)
+            at[hematoxylin + x] = k if k < last else last
+            k = whole(value[eosin + x] * dense)
+            at[eosin + x] = k if k < last else last
+            k = whole((value[residual + x] + lowest) * dense)
+            k = k if k > none else none
+            at[residual + x] = k if k < last else last
+            k = whole(value[saturation + x] * share)
+            at[saturation + x] = k if k < last else last
+            k = whole(value[grey + x] * share)
+            at[grey + x] = k if k < last else last
+            strong = value[eosin + x] > single(EOSIN)
+            pink += whole(value[eosin + x] > value[hematoxylin + x]) & whole(strong)
+        for x in range(m):
+            h, e = np.float64(value[hematoxylin + x]), np.float64(value[eosin + x])
+            r = np.float64(value[residual + x])
             sh += h
             shh += h * h
             se += e
             see += e * e
             she += h * e
-            sr += residual
-            srr += residual * residual
-            ss += saturation
-            sss += saturation * saturation
-            sl += grey
-            sll += grey * grey
-            red1 += np.int32(red)
-            red2 += np.int32(red) * np.int32(red)
-            green1 += np.int32(green)
-            green2 += np.int32(green) * np.int32(green)
-            blue1 += np.int32(blue)
-            blue2 += np.int32(blue) * np.int32(blue)
-            pink += (e > h) & (e > EOSIN)
-        for x in range(width):
+            sr += r
+            srr += r * r
+        for x in range(m):
+            s, g = np.float64(value[saturation + x]), np.float64(value[grey + x])
+            ss += s
+            sss += s * s
+            sl += g
+            sll += g * g
+        for x in range(m):
+            stains[0, start + x] = value[hematoxylin + x]
+        for x in range(m):
+            stains[1, start + x] = value[eosin + x]
+        for x in range(m):
+            k = whole(value[hematoxylin + x] * single(LEVELS_A_UNIT))
+            levels[start + x] = k if k < last_level else last_level
+        for x in range(m):
+            luminance[start + x] = whole(value[grey + x] * full + half)
+        for x in range(m):
+            bright = value[grey + x] > single(WHITE_LUMINANCE)
+            white[start + x] = bright & (value[saturation + x] < single(WHITE_SATURATION))
+        for x in range(m):
             for k in range(5):
-                counts[k, at[k, x]] += 1
+                counts[k, at[(3 + k) * size + x]] += 1
     sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = sh, shh, se, see, sr, srr
     sums[6], sums[7], sums[8], sums[9] = ss, sss, sl, sll
-    sums[10], sums[11] = red1 / 255.0, red2 / 65025.0
-    sums[12], sums[13] = green1 / 255.0, green2 / 65025.0
-    sums[14], sums[15] = blue1 / 255.0, blue2 / 65025.0
+    sums[10], sums[11] = r1 / 255.0, r2 / 65025.0
+    sums[12], sums[13] = g1 / 255.0, g2 / 65025.0
+    sums[14], sums[15] = b1 / 255.0, b2 / 65025.0
     sums[16], sums[17] = she, pink
 
 
