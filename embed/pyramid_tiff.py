@@ -28,8 +28,8 @@ def write_pyramid(path, image, mpp, downsamples=(1, 4), quality=85):
         RGB; height and width are multiples of each downsample.
     mpp : float
         Micrometres a pixel of ``image``; kept as the resolution, in pixels a centimetre.
-    downsamples : sequence of int, default (1, 4)
-        Of the levels, the first one 1.
+    downsamples : sequence of int, optional
+        Of the levels, the first one 1. Default: 1 and 4.
     quality : int, default 85
         Of the JPEG.
     """
