@@ -8,6 +8,7 @@ import importlib
 # Public name -> module that holds it.
 _HOMES = {
     "ENCODERS": "encoders",
+    "extract_genes": "gene_engine",
     "load_encoder": "encoders",
     "tokenize": "tokens",
 }

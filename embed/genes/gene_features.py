@@ -109,9 +109,9 @@ def difference_features(gene_sequences, cut, vectors, names):
     Returns
     -------
     pandas.DataFrame
-        Index ``patient_id``, in the order of the carriers. A column a dimension (float32): the mean
-        vector of a haplotype less that of the reference, averaged over both haplotypes; and
-        ``cosine_distance`` (float64), 1 - cosine of the two mean vectors, averaged likewise.
+        Index ``patient_id``, in the order of the carriers. ``cosine_distance`` (float64): 1 -
+        cosine of the mean vectors of haplotype and reference, averaged over both haplotypes; and
+        ``diff_<name>`` (float32) a dimension: their difference, averaged likewise.
     """
     reference = _mean(cut.reference, vectors)
     differences, distances = {}, {}
@@ -127,9 +127,9 @@ def difference_features(gene_sequences, cut, vectors, names):
     frame = pd.DataFrame(
         ((matrix[which[:, 0]] + matrix[which[:, 1]]) / 2).astype(np.float32),
         index=pd.Index(carriers["patient_id"].to_numpy()[::2], name="patient_id"),
-        columns=list(names),
+        columns=[f"diff_{name}" for name in names],
     )
-    frame["cosine_distance"] = (distance[which[:, 0]] + distance[which[:, 1]]) / 2
+    frame.insert(0, "cosine_distance", (distance[which[:, 0]] + distance[which[:, 1]]) / 2)
     return frame
 
 
@@ -146,9 +146,10 @@ def ratio_features(gene_sequences, rows, ratios):
     Returns
     -------
     pandas.DataFrame
-        Index ``patient_id``: ``llr_sum`` and ``llr_mean`` (missing for who has only changes without
-        a ratio; 0 for who has none at all), ``llr_substitutions`` (how many), and ``llr_missing``
-        (insertions, deletions, and substitutions at or into N).
+        Index ``patient_id``: ``llr_sum`` and ``llr_mean``. Missing for who has only changes without
+        a ratio (insertions, deletions, substitutions at or into N); 0 for who has none at all.
+    int
+        Changes without a ratio, each once for every haplotype that carries it.
     """
     carriers = gene_sequences.carriers
     patients = pd.Index(carriers["patient_id"].to_numpy()[::2], name="patient_id")
@@ -157,20 +158,15 @@ def ratio_features(gene_sequences, rows, ratios):
     grouped = values.groupby(whose)
     n = grouped.count().reindex(patients, fill_value=0)
     without = values.isna().groupby(whose).sum().reindex(patients, fill_value=0)
-    indels = carriers["sequence_sha256"].map(
-        {s: sum(end - start != len(alt) for start, end, alt in edits)
-         for s, edits in gene_sequences.edits.items()}
-    )  # fmt: skip
-    without = without + indels.groupby(carriers["patient_id"]).sum().reindex(patients)
+    of_sequence = {
+        sha256: sum(end - start != len(alt) for start, end, alt in edits)
+        for sha256, edits in gene_sequences.edits.items()
+    }
+    indels = carriers["sequence_sha256"].map(of_sequence).to_numpy().reshape(-1, 2).sum(1)
+    without = without + indels
     total = grouped.sum().reindex(patients, fill_value=0.0).where((n > 0) | (without == 0))
-    return pd.DataFrame(
-        {
-            "llr_sum": total,
-            "llr_mean": total / n.clip(lower=1),
-            "llr_substitutions": n.astype(np.int64),
-            "llr_missing": without.astype(np.int64),
-        }
-    )
+    table = pd.DataFrame({"llr_sum": total, "llr_mean": total / n.clip(lower=1)})
+    return table, int(without.sum())
 
 
 def _mean(keys, vectors):

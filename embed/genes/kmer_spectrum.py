@@ -87,7 +87,7 @@ class KmerSpectrum:
 
 
 def _words(codes, start, end):
-    """Give the codes, in order, of the triplets that begin in the core; -1 with an N or cut off."""
+    """Give the codes of the triplets that begin in the core, in order; -1 with N or cut off."""
     padded = np.concatenate([codes[start : end + K - 1], np.full(K - 1, -1, np.int16)])
     parts = [padded[i : i + end - start] for i in range(K)]
     word = parts[0] * 16 + parts[1] * 4 + parts[2]

@@ -5,7 +5,8 @@ from pathlib import Path
 from tabular_trainers.embed.weights import missing_weights, weight_files
 from tabular_trainers.errors import SchemaError
 
-from .masked_models import MaskedModel, Tokens, Vocabulary, check_code, load_model, read_config
+from .masked_models import MaskedModel, Tokens, Vocabulary
+from .model_files import check_code, load_model, read_config
 from .tokens import CLS, MASK, PAD, TOKEN_BASES, UNK, count_tokens, tokenize, vocabulary
 
 _FILES = ("config.json", "vocab.txt", "model.safetensors or pytorch_model.bin")

@@ -8,7 +8,8 @@ from tabular_trainers.embed.requirements import need
 from tabular_trainers.embed.weights import fetch, missing_weights, weight_files
 from tabular_trainers.errors import SchemaError
 
-from .masked_models import MaskedModel, Tokens, Vocabulary, check_code, load_model
+from .masked_models import MaskedModel, Tokens, Vocabulary
+from .model_files import check_code, load_model
 from .nucleotide_transformer import trained_on
 
 _WEIGHTS = "model.safetensors or pytorch_model.bin"

@@ -6,9 +6,11 @@ A folder of Parquet files, each whole or not there, of one encoder: ``key`` (sha
 
 import hashlib
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,9 +35,15 @@ class VectorCache:
         self._facts = {"encoder_id": encoder_id}
         self._dim = dim
         self._rows = {}  # key: (file, row)
-        for file in sorted(self._folder.glob("*.parquet")):
-            for row, key in enumerate(pq.read_table(file, columns=["key"])["key"].to_pylist()):
-                self._rows[key] = file, row
+        for file in sorted(self._folder.glob("*")):
+            if file.suffix != ".parquet":
+                _remove_left_over(file)
+                continue
+            try:
+                keys = pq.read_table(file, columns=["key"])["key"].to_pylist()
+            except (pa.ArrowInvalid, OSError):
+                continue  # damaged: what it held is computed again
+            self._rows.update({key: (file, row) for row, key in enumerate(keys)})
 
     def __contains__(self, key):
         """Say whether the vector of a key is there."""
@@ -94,3 +102,10 @@ class VectorCache:
             vectors[places] = vector.reshape(-1, self._dim)
             counts[places] = table["count"].to_numpy()
         return vectors, counts
+
+
+def _remove_left_over(file):
+    """Remove what a killed process of this computer did not finish writing."""
+    node, _, pid = file.name.partition(".partial-")[2].rpartition("-")
+    if pid.isdigit() and node == platform.node() and not psutil.pid_exists(int(pid)):
+        file.unlink(missing_ok=True)

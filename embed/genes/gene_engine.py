@@ -1,0 +1,236 @@
+"""Extract features of genes, once: each distinct window is encoded once, and a stopped run goes on.
+
+Beside ``OUT.parquet`` lie ``OUT_mutations.parquet`` (the plain tables, which features must be
+compared with), ``OUT_genes.parquet`` (what was done for each gene), ``OUT_failures.parquet``, and
+the folder ``OUT.windows`` with what was encoded, by hash.
+"""
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tabular_trainers.embed.requirements import need
+from tabular_trainers.embed.store import partial_name
+from tabular_trainers.errors import DataError, Problems
+from tabular_trainers.schema import empty
+from tabular_trainers.tables import write_table
+
+from .encoders import ENCODERS, load_encoder
+from .gene_coordinates import read_genes
+from .gene_encoding import extract_gene
+from .mutation_tables import mutation_table
+from .mutations import mutations_of_calls
+from .reference import Reference
+from .variants import read_variants
+
+_LOG = logging.getLogger("tabular_trainers")
+
+
+@dataclass(frozen=True)
+class GeneExtraction:
+    """What a run of extract_genes did.
+
+    Attributes
+    ----------
+    out, mutations, runs_file, failures_file : Path
+        The features, the plain tables beside them, what was done, and the genes that failed.
+    n_patients, n_features : int
+    genes : pandas.DataFrame
+        A row a gene that was done: contract ``gene_runs``.
+    failures : pandas.DataFrame
+        A row a gene that was not: contract ``gene_failures``.
+    seconds : float
+    """
+
+    out: Path
+    mutations: Path
+    runs_file: Path
+    failures_file: Path
+    n_patients: int
+    n_features: int
+    genes: pd.DataFrame
+    failures: pd.DataFrame
+    seconds: float
+
+
+def extract_genes(
+    symbols,
+    coordinates,
+    reference,
+    variants,
+    out,
+    encoder="kmer",
+    *,
+    weights=None,
+    device="auto",
+    layer=None,
+    revision=None,
+    trust_remote_code=False,
+    flank=0,
+    patients=None,
+    overwrite=False,
+    progress=None,
+):
+    """Extract features of genes for every patient of a cohort.
+
+    For each gene: the mean vector of each haplotype less that of the reference, averaged over both;
+    their cosine distance; and of masked models the log-likelihood ratios of substitutions. What
+    was encoded is kept by its hash, so the same call goes on after any stop, and more patients or
+    genes cost only what is new.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+    coordinates : path
+        BED, GFF3 or GenBank with the genes, or a FASTA with a record a gene.
+    reference : path or None
+        FASTA, or a GenBank record; None where ``coordinates`` holds the sequences too.
+    variants : path or sequence of path
+        VCF, VCF.gz or BCF, or one CSV ``patient_id, path``.
+    out : path
+        Parquet to write: one row a patient.
+    encoder : str or object, default "kmer"
+        A name as ``load_encoder`` takes it, or an encoder.
+    weights, layer, revision, trust_remote_code
+        As ``load_encoder`` takes them.
+    device : str, default "auto"
+        ``"auto"`` (a graphics card where PyTorch sees one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    flank : int, default 0
+        Bases on both sides of each gene.
+    patients : collection of str, optional
+        The cohort. Default: all samples.
+    overwrite : bool, default False
+        Replace ``out`` where it exists.
+    progress : callable, optional
+        Called as ``progress(done, total, what)`` in windows of a gene.
+
+    Returns
+    -------
+    GeneExtraction
+
+    Raises
+    ------
+    SchemaError
+        Before anything is computed or written: for inputs that cannot be read or do not fit each
+        other.
+    DataError
+        When no gene could be done; the reasons are in ``OUT_failures.parquet``.
+    """
+    started, out = time.monotonic(), Path(out)
+    _check_output(out, overwrite)
+    genes = read_genes(symbols, coordinates, flank)
+    if isinstance(encoder, str):
+        encoder = load_encoder(
+            encoder,
+            weights,
+            _choose_device(device, encoder),
+            layer=layer,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    bases = Reference(coordinates if reference is None else reference)
+    calls = read_variants(variants, genes, bases, patients)
+    parts, rows, failures = {}, [], []
+    for gene in genes:
+        try:
+            parts[gene.symbol], row = extract_gene(
+                gene, bases, calls, encoder, out.with_suffix(".windows"), progress
+            )
+            rows.append(row)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            _LOG.error("gene %s failed: %s", gene.symbol, reason)
+            failures.append((gene.symbol, reason))
+    options = {
+        "genes": {g.symbol: f"{g.contig}:{g.start}-{g.end}{g.strand}" for g in genes},
+        "flank": flank,
+    }
+    facts = _facts(encoder, options)
+    runs = pd.DataFrame(rows, columns=list(empty("gene_runs")))
+    failed = pd.DataFrame(failures, columns=list(empty("gene_failures")))
+    mutations, runs_file, failures_file = (
+        out.with_name(f"{out.stem}_{what}.parquet") for what in ("mutations", "genes", "failures")
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_table(failed, "gene_failures", failures_file, facts)
+    if not parts:
+        raise DataError(f"no gene could be done; {failures_file} has the reasons.")
+    write_table(runs, "gene_runs", runs_file, facts)
+    _write(_plain_table(calls, list(parts)), mutations, {"options": facts["options"]})
+    frame = pd.concat(
+        [part.add_prefix(f"{symbol}_") for symbol, part in parts.items()], axis="columns"
+    ).reset_index()
+    _write(frame, out, facts)
+    return GeneExtraction(
+        out=out,
+        mutations=mutations,
+        runs_file=runs_file,
+        failures_file=failures_file,
+        n_patients=len(frame),
+        n_features=frame.shape[1] - 1,
+        genes=runs,
+        failures=failed,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _plain_table(calls, symbols):
+    """Make the plain table of the genes that were done; one that nobody has mutated is all 0."""
+    found = mutations_of_calls(calls)
+    varying = set(found.table["symbol"])
+    table = mutation_table(found, [symbol for symbol in symbols if symbol in varying])
+    for symbol in symbols:
+        if symbol not in varying:
+            table.insert(1, f"{symbol}_mutated", 0)
+    return table
+
+
+def _check_output(out, overwrite):
+    problems = Problems()
+    if out.suffix != ".parquet":
+        problems.add(f"{out}: expected a name that ends in .parquet.")
+    elif out.exists() and not overwrite:
+        problems.add(
+            f"{out} exists already. Name another file, or add --overwrite; what was encoded before "
+            "is not encoded again."
+        )
+    problems.raise_if_any()
+
+
+def _choose_device(device, encoder):
+    """Give the device; "auto" is a graphics card where there is one and the encoder can use it."""
+    if device != "auto":
+        return device
+    row = ENCODERS.get(encoder.partition(":")[0])
+    if row is None or not row.needs_weights:
+        return "cpu"
+    return "cuda" if need("torch").cuda.is_available() else "cpu"
+
+
+def _facts(encoder, options):
+    return {
+        "encoder_id": encoder.id,
+        "pretrained_on": json.dumps(list(encoder.pretrained_on)),
+        "options": json.dumps(options, sort_keys=True),
+    }
+
+
+def _write(frame, path, facts):
+    """Write a wide table beside its place and move it there."""
+    from tabular_trainers import __version__
+
+    facts = {**facts, "package_version": __version__}
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    partial = partial_name(path)
+    try:
+        pq.write_table(table.replace_schema_metadata(dict(sorted(facts.items()))), partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
