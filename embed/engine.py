@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.errors import SchemaError
+from tabular_trainers.errors import SchemaError, count
 from tabular_trainers.parallel import cpu_count
 from tabular_trainers.schema import empty
 from tabular_trainers.tables import read_written
@@ -156,6 +156,8 @@ def extract_slides(
     store, started = Path(store), time.monotonic()
     for library in ("openslide", "PIL.Image"):
         need(library)
+    if mpp is not None and not mpp > 0:
+        raise SchemaError(f"--mpp {mpp:g}: expected micrometres a pixel above 0, such as 0.5.")
     tissue = tissue or TissueOptions()
     slides = list_slides(sources, assume_mpp)
     patients_assumed = all(slide.patient_id == slide.slide_id for slide in slides)
@@ -259,8 +261,7 @@ def _of_shard(slides, shard):
     chosen = slides[number - 1 :: of]
     if not chosen:
         raise SchemaError(
-            f"--shard {number}/{of}: nothing for this shard, because there are only "
-            f"{len(slides)} slides."
+            f"--shard {number}/{of}: nothing for this shard of {count(len(slides), 'slide')}."
         )
     return chosen
 

@@ -222,5 +222,8 @@ def _save(page, path, words):
         facts.add_text(key, value)
     page = page.quantize(256, image_module.Quantize.FASTOCTREE, dither=image_module.Dither.NONE)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    page.save(partial, format="PNG", pnginfo=facts)
-    os.replace(partial, path)
+    try:
+        page.save(partial, format="PNG", pnginfo=facts)
+        os.replace(partial, path)
+    finally:  # a full disk keeps no half of it
+        partial.unlink(missing_ok=True)
