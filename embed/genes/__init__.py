@@ -1,6 +1,6 @@
 """Extraction of gene features, once: variants -> haplotypes -> one row a patient and gene.
 
-Nothing here imports torch, transformers, pysam or pyfaidx before it is used.
+Nothing here imports torch, transformers or pysam before it is used.
 """
 
 import importlib
@@ -10,6 +10,7 @@ _HOMES = {
     "ENCODERS": "encoders",
     "extract_genes": "gene_engine",
     "load_encoder": "encoders",
+    "make_synthetic_variants": "synthetic_variants",
     "tokenize": "tokens",
 }
 

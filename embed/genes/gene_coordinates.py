@@ -78,15 +78,9 @@ def read_genes(symbols, source, flank=0):
     """
     symbols = [symbols] if isinstance(symbols, str) else list(symbols)
     name = Path(source).name
-    kind = kind_of_source(source)
-    if kind is None:
-        known = [suffix for suffixes in SOURCES.values() for suffix in suffixes]
-        raise SchemaError(f"{name}: cannot read genes from it; expected {listing(known, 20)}.")
-    if not Path(source).is_file():
-        raise SchemaError(f"{name}: no such file ({source}).")
+    places = _places(source)
     if not symbols:
         raise SchemaError("no genes named; expected one symbol or more, such as TP53.")
-    places = {"bed": _bed, "gff3": _gff3, "genbank": _genbank, "fasta": _fasta}[kind](source)
     problems, genes = Problems(), []
     if flank < 0:
         problems.add(f"a flank of {flank} bases; expected 0 or more.")
@@ -110,6 +104,22 @@ def read_genes(symbols, source, flank=0):
             genes.append(Gene(symbol, gene.contig, start, end, gene.strand, gene.exons))
     problems.raise_if_any()
     return tuple(genes)
+
+
+def read_all_genes(source):
+    """Read every gene of a source, as ``read_genes`` does, in the order of the file."""
+    return tuple(gene for found in _places(source).values() for gene in found)
+
+
+def _places(source):
+    """Read {symbol: genes of that symbol}."""
+    kind, name = kind_of_source(source), Path(source).name
+    if kind is None:
+        known = [suffix for suffixes in SOURCES.values() for suffix in suffixes]
+        raise SchemaError(f"{name}: cannot read genes from it; expected {listing(known, 20)}.")
+    if not Path(source).is_file():
+        raise SchemaError(f"{name}: no such file ({source}).")
+    return {"bed": _bed, "gff3": _gff3, "genbank": _genbank, "fasta": _fasta}[kind](source)
 
 
 def read_text(path):

@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from tabular_trainers.embed.genes.coding_changes import translate
 from tabular_trainers.embed.genes.genbank import reverse_complement
 from tabular_trainers.embed.genes.gene_coordinates import Gene, read_genes
 from tabular_trainers.embed.genes.reference import Reference
@@ -105,17 +106,7 @@ def test_the_exons_of_the_real_brca1_code_for_the_protein_of_the_record(real_dat
     translations = [
         "".join(part.split('"')[0].split()) for part in text.split('/translation="')[1:]
     ]
-    assert _protein(coding) == f"{max(translations, key=len)}*"
-
-
-BASES = "TCAG"  # the standard code in the order that textbooks print it (NCBI's table 1)
-AMINO_ACIDS = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
-
-
-def _protein(coding):
-    codons = (coding[i : i + 3] for i in range(0, len(coding), 3))
-    places = ((BASES.index(a) * 16 + BASES.index(b) * 4 + BASES.index(c)) for a, b, c in codons)
-    return "".join(AMINO_ACIDS[place] for place in places)
+    assert translate(coding) == f"{max(translations, key=len)}*"
 
 
 def test_all_that_is_wrong_with_symbols_comes_at_once(tmp_path):
