@@ -30,9 +30,6 @@ a smaller problem, see the note. TCGA rows use the tables that `notebooks/cohort
 17,000 x 2,000 is simulated (`cohorts.py`): correlated columns, 70% censored, survival in days.
 """
 
-NOT_YET = """Not measured: mean-pooling 2,000 slides, since there is no slide store yet.
-"""
-
 ACCURACY = """## Concordance of the forest
 
 Harrell's C on 30% held out (`forest_accuracy.py`): means over seeded splits, the same splits and
@@ -92,7 +89,6 @@ def render(rows, series, known, accuracy):
     """
     parts = [HEAD, _provenance(known), COLUMNS + RULE]
     parts[-1] += "".join(_row(row, known.get(row.name, {}).get("sides", {})) for row in rows)
-    parts.append(NOT_YET)
     notes = "".join(
         f"- {row.title}, {label}: {side['extrapolated']}\n"
         for row in rows

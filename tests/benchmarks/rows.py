@@ -11,6 +11,7 @@ KKT = {"KKT residual": 1e-3}
 SMALL = simulated(300, 40)
 COX = "jobs_cox:"
 FOREST = "jobs_forest:"
+SLIDES = {"n": 2000, "patches": 5000, "dim": 384, "dtype": "float32"}
 SLOWER = (1000, 2000, 4000)
 RIDGE_PATHS = {"simulated": 1e-4, "brca_scaled": 1e-2}  # glmnet's own ends of 1000 times the unit
 
@@ -218,5 +219,21 @@ ROWS = (
         bar_seconds=1,
         bar_gb=0.5,
         quick={"data": SMALL},
+    ),
+    Row(
+        "pool_2000",
+        "Mean of each of 2,000 slides x 5,000 patches x 384 float32, from our store",
+        {"data": SLIDES},
+        Side("ours", "jobs_pooling:ours"),
+        (
+            Side("pandas", "jobs_pooling:pandas", sizes=(25, 50, 100)),
+            Side("Arrow", "jobs_pooling:arrow"),
+            Side("polars", "jobs_pooling:polars", needs="polars"),
+        ),
+        bar_seconds=30,
+        bar_gb=1,
+        bar_facts={"largest error of a mean": 1e-12},
+        quick={"data": SLIDES | {"n": 6, "patches": 40, "dim": 8}},
+        repeats=1,
     ),
 )
