@@ -17,6 +17,7 @@ from tabular_trainers.errors import SchemaError
 
 from .pyramid_tiff import write_pyramid
 from .requirements import need
+from .synthetic_outcomes import draw_outcome, harrell_c
 from .synthetic_tissue import (
     CLASSES,
     MASK_PX,
@@ -44,9 +45,6 @@ LYMPHOCYTES = (0.02, 0.42)  # range of the lymphocyte-rich share of the tissue, 
 TYPICAL_SHARE = 0.2  # of it, at which the log hazard ratio is 0
 AGE_YEARS, AGE_EFFECT = 65.0, 0.04  # log hazard ratio a year
 STAGES = {"I": 0.0, "II": 0.5, "III": 1.0}  # and of each stage
-MEDIAN_MONTHS, SHAPE = 40.0, 1.2  # Weibull survival of a patient with log hazard ratio 0
-EVENT_SHARE = 2 / 3
-N_DRAWS = 25
 
 COHORT = """\
 title = "Synthetic slides"
@@ -185,34 +183,6 @@ def _log_hazard_ratios(patients, effect):
     return slide.to_numpy(), clinical.to_numpy(dtype=float)
 
 
-def _draw_outcome(random, risk):
-    """Draw times and events; the draw whose true risk has the median C of all."""
-    n = len(risk)
-    draws = []
-    for _ in range(N_DRAWS):
-        scale = MEDIAN_MONTHS / np.log(2) ** (1 / SHAPE)
-        death = scale * (random.standard_exponential(n) / np.exp(risk)) ** (1 / SHAPE)
-        end = random.uniform(0, 1, n)
-        # Patients have the event one by one as the follow-up grows.
-        needed = death / end
-        longest = np.sort(needed)[round(EVENT_SHARE * n) - 1]
-        event = needed <= longest
-        # In tenths of a month, upwards: nobody has a time of zero.
-        time = np.ceil(np.where(event, death, end * longest) * 10) / 10
-        draws.append((harrell_c(time, event, risk), time, event))
-    draws.sort(key=lambda draw: draw[0])
-    return draws[N_DRAWS // 2][1:]
-
-
-def harrell_c(time, event, risk):
-    """Compute Harrell's C by looking at every pair; of equal risks each counts half."""
-    later = (time[None, :] > time[:, None]) | ((time[None, :] == time[:, None]) & ~event[None, :])
-    comparable = event[:, None] & later
-    higher = risk[:, None] > risk[None, :]
-    equal = risk[:, None] == risk[None, :]
-    return float((higher + 0.5 * equal)[comparable].mean()) if comparable.any() else float("nan")
-
-
 def write_tables(folder, patients, seed, effect):
     """Draw outcomes and write all but slides and masks.
 
@@ -226,7 +196,7 @@ def write_tables(folder, patients, seed, effect):
     """
     slide, clinical = _log_hazard_ratios(patients, effect)
     risk = slide + clinical
-    time, event = _draw_outcome(np.random.default_rng([seed, 4]), risk)
+    time, event = draw_outcome(np.random.default_rng([seed, 4]), risk)
     patients = patients.assign(time=time, event=event.astype(int), true_risk=risk)
     paths = "slides/" + patients["slide_id"] + ".tiff"
     slides = patients.reset_index()[["slide_id", "patient_id"]].assign(path=paths.to_numpy())

@@ -182,20 +182,17 @@ def _draw_variants(random, gene, plus, patients):
     coding = CodingSequence(gene, plus)
     taken, variants = set(), []
 
-    def place(low, high):
-        for _ in range(10_000):
-            start = int(random.integers(low, high))
-            near = range(start - SPACE, start + SPACE)
-            if "N" not in plus[start - gene.start - 1 : start - gene.start + 4] and not (
-                taken.intersection(near)
-            ):
+    def place(candidates):
+        for start in map(int, random.choice(candidates, 10_000)):
+            bases = plus[start - gene.start - 1 : start - gene.start + 4]
+            if "N" not in bases and not taken.intersection(range(start - SPACE, start + SPACE)):
                 taken.add(start)
                 return start
         raise SchemaError(f"gene {gene.symbol} is too short for so many variants.")
 
-    def substitution(allowed, spans):
+    def substitution(allowed, candidates):
         while True:
-            start = place(*spans[int(random.integers(len(spans)))])
+            start = place(candidates)
             ref = plus[start - gene.start]
             alt = str(random.choice([base for base in "ACGT" if base != ref]))
             term = coding.consequence(start, ref, alt)
@@ -203,16 +200,19 @@ def _draw_variants(random, gene, plus, patients):
                 return start, ref, alt, term
             taken.discard(start)
 
-    long = [(start, end) for start, end in gene.exons if end - start > 2 * SPACE]
-    if not long:
-        raise SchemaError(f"gene {gene.symbol}: no coding exon of more than {2 * SPACE} bases.")
-    whole, which = (gene.start + 5, gene.end - 5), random.integers(0, 2, n)
+    anywhere = np.arange(gene.start + 5, gene.end - 5)
+    # Far enough from an exon's ends for a deletion to stay inside.
+    exonic = np.concatenate(
+        [np.arange(low + 5, max(high - 8, low + 5)) for low, high in gene.exons]
+    )
+    if not len(exonic):
+        raise SchemaError(f"gene {gene.symbol}: no coding exon of more than 13 bases.")
+    which = random.integers(0, 2, n)
     for number in range(N_FRAMESHIFTS):
-        low, high = long[int(random.integers(len(long)))]
-        start = place(low + 5, high - 8)
+        start = place(exonic)
         base = plus[start - gene.start]
         ref, alt = base, base + str(random.choice(list("ACGT")))
-        if number % 2:
+        if number % 2:  # one base deleted, or two
             ref, alt = plus[start - gene.start : start - gene.start + 2 + number % 4 // 2], base
         carried = np.zeros((n, 2), dtype=bool)
         own = np.flatnonzero(patients["frameshift"] == number)
@@ -224,11 +224,12 @@ def _draw_variants(random, gene, plus, patients):
         [random.choice(N_FOUNDERS, 2, p=shares[ancestry]) for ancestry in patients["ancestry"]]
     )
     for number in range(N_COMMON):
-        variants.append((*substitution(SILENT, [whole]), founders[chosen, number]))
-    for patient in random.permutation(n)[: min(N_RARE, n // 4)]:
+        variants.append((*substitution(SILENT, anywhere), founders[chosen, number]))
+    for number, patient in enumerate(random.permutation(n)[: min(N_RARE, n // 4)]):
         carried = np.zeros((n, 2), dtype=bool)
         carried[patient, int(random.integers(2))] = True
-        variants.append((*substitution((*SILENT, "missense_variant"), [whole, *long]), carried))
+        candidates = exonic if number % 2 else anywhere
+        variants.append((*substitution((*SILENT, "missense_variant"), candidates), carried))
     return sorted((v for v in variants if v[4].any()), key=lambda variant: variant[0])
 
 
