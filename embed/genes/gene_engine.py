@@ -211,7 +211,7 @@ def _choose_device(device, encoder):
     row = ENCODERS.get(encoder.partition(":")[0])
     if row is None or not row.needs_weights:
         return "cpu"
-    return "cuda" if need("torch").cuda.is_available() else "cpu"
+    return "cuda" if need("torch", extra="genes").cuda.is_available() else "cpu"
 
 
 def _facts(encoder, options):

@@ -91,7 +91,7 @@ class MaskedModel:
     def __init__(
         self, model, vocabulary, name, facts, pretrained_on, device, layer=None, batch_size=8
     ):
-        self._torch = need("torch")
+        self._torch = need("torch", extra="genes")
         self._device = find_device(device)
         self._model = model.to(self._device).float().eval()
         self._vocabulary = vocabulary

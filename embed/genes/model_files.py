@@ -49,7 +49,7 @@ def load_model(folder, encoder, trust_remote_code):
         When its code would be needed and is not trusted, or lies elsewhere; and when weights are
         missing or are others.
     """
-    transformers = need("transformers")
+    transformers = need("transformers", extra="genes")
     folder, files = Path(folder), weight_files(folder)
     settings = [path for path in folder.iterdir() if path.name.startswith(_SETTINGS)]
     code = list(folder.glob("*.py")) if trust_remote_code else []

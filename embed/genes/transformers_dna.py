@@ -59,7 +59,7 @@ def _find(encoder, name, weights, revision, trust_remote_code):
 
 
 def _load_tokenizer(folder, encoder, trust_remote_code):
-    transformers = need("transformers")
+    transformers = need("transformers", extra="genes")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, trust_remote_code=bool(trust_remote_code), local_files_only=True
