@@ -136,9 +136,9 @@ def _sum_up(done):
             note(f"{gene.symbol}: {words}; {done.runs_file} explains the words.")
     typer.echo(
         f'Name them in cohort.toml:\n\n[blocks.genes]\ntable = "{done.out.as_posix()}"\n'
-        'key = "patient_id"\ncolumns = ["*_cosine_distance", "*_llr_*"]\n\n'
-        f'[blocks.gene_vectors]\ntable = "{done.out.as_posix()}"\nkey = "patient_id"\n'
-        'columns = ["*_diff_*"]\n\n'
+        'key = "patient_id"\n'
+        '# columns = ["*_cosine_distance", "*_llr_*"]   # without the vectors, which say little\n'
+        "# where each patient has a mutation of their own and patients are few\n\n"
         f'[blocks.mutations]\ntable = "{done.mutations.as_posix()}"\nkey = "patient_id"\n'
     )
     typer.echo(done.out)
