@@ -117,6 +117,18 @@ def choose_device(device, encoder):
     return "cuda" if need("torch").cuda.is_available() else "cpu"
 
 
+def all_devices(device, encoder):
+    """List the devices that a run uses: all cards for ``"cuda"``, and for ``"auto"`` with a card.
+
+    An encoder that is no name, None, has its own.
+    """
+    if encoder is None:
+        return [device]
+    device = choose_device(device, encoder)
+    cards = need("torch").cuda.device_count() if device == "cuda" else 0
+    return [f"cuda:{number}" for number in range(cards)] if cards > 1 else [device]
+
+
 @contextlib.contextmanager
 def arithmetic(deterministic, threads=None):
     """Hold torch to a number of threads and, if asked to, to algorithms that repeat their bits.

@@ -19,6 +19,7 @@ from tabular_trainers.tables import read_written
 from .device_batches import (
     BATCH_SIZE,
     DeviceBatches,
+    all_devices,
     arithmetic,
     choose_device,
     prepare_determinism,
@@ -26,6 +27,7 @@ from .device_batches import (
 from .encoders import load_encoder
 from .quality_pictures import draw_contact_sheet
 from .requirements import need
+from .several_devices import extract_on_devices
 from .slide_cache import SlideCache
 from .slide_list import list_slides
 from .slide_pipeline import SlidePipeline
@@ -166,6 +168,41 @@ def extract_slides(
     if deterministic:
         prepare_determinism()
     name = encoder if isinstance(encoder, str) else None
+    devices = all_devices(device, name)[: len(slides)]
+    if len(devices) > 1 and not qc_only:
+        settings = {
+            "sources": [
+                str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)
+            ],
+            "store": str(store),
+            "encoder": name,
+            "weights": weights and str(weights),
+            "mpp": mpp,
+            "patch_px": patch_px,
+            "tissue": dataclasses.asdict(tissue),
+            "assume_mpp": assume_mpp,
+            "batch_size": batch_size,
+            "n_workers": n_workers or max(1, cpu_count() // len(devices)),
+            "deterministic": deterministic,
+            "precision": precision,
+            "revision": revision,
+            "trust_remote_code": trust_remote_code,
+            "cache": cache and str(cache),
+            "cache_gb": cache_gb / len(devices),
+            "overwrite": overwrite,
+        }
+        parts = extract_on_devices(devices, len(slides), shard, settings, progress)
+        failures = [row for part in parts for row in part["failures"]]
+        return Extraction(
+            store,
+            len(slides),
+            sum(part["n_before"] for part in parts),
+            sum(part["n_patches"] for part in parts),
+            time.monotonic() - started,
+            pd.DataFrame(failures, columns=list(empty("failures"))),
+            tuple(Path(sheet) for part in parts for sheet in part["sheets"]),
+            patients_assumed,
+        )
     if name:
         encoder = load_encoder(
             name,

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tabular_trainers import SchemaError
-from tabular_trainers.embed import extract_slides, load_encoder, slide_pipeline
+from tabular_trainers.embed import engine, extract_slides, load_encoder, slide_pipeline
 from tabular_trainers.embed.patch_grid import lay_grid
 from tabular_trainers.embed.patch_quality import score_quality
 from tabular_trainers.embed.slide_reading import open_slide
@@ -377,6 +377,31 @@ def test_shards_make_the_store_of_one_run(slides, by_stain, tmp_path):
     assert kept == contents(by_stain.store)
     with pytest.raises(SchemaError, match=r"^--shard 4/4: nothing for this shard of 3 slides\.$"):
         extract_slides(slides, tmp_path / "store", shard=(4, 4))
+
+
+def test_several_devices_make_the_store_of_one_run(slides, by_stain, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "all_devices", lambda device, name: ["cpu", "cpu"])
+    (tmp_path / "slides").mkdir()
+    for path in slides.iterdir():
+        (tmp_path / "slides" / path.name).symlink_to(path)
+    (tmp_path / "slides" / "bad.svs").write_text("no slide")
+    seen = []
+    done = extract_slides(
+        tmp_path / "slides",
+        tmp_path / "store",
+        n_workers=1,
+        progress=lambda *call: seen.append(call),
+    )
+    assert (done.n_slides, done.n_before) == (N + 1, 0)
+    assert done.n_patches == by_stain.n_patches
+    assert list(reasons(done)) == ["bad"]
+    assert len(done.sheets) == 1
+    assert seen[-1][:2] == (N + 1, N + 1)
+    assert seen[-1][2].startswith("cpu: ")
+    for slide_id, found in vectors(by_stain.store).items():
+        np.testing.assert_array_equal(vectors(done.store)[slide_id], found)
+    with pytest.raises(SchemaError, match="holds features of mpp 0.5, not 0.6"):
+        extract_slides(tmp_path / "slides", tmp_path / "store", mpp=0.6)
 
 
 def test_slides_are_fetched_and_let_go(slides, by_network, tmp_path):
