@@ -48,7 +48,7 @@ class GenBankRecord:
     start : int
         Where the sequence begins on the contig, zero-based. 0 for a record that is no region.
     sequence : str
-        The contig's plus strand, as written.
+        The contig's plus strand, in upper case: GenBank's lower case marks nothing.
     features : tuple of GenBankFeature
     """
 
@@ -105,7 +105,7 @@ def _record(lines, name):
             f"{name}: expected the lines LOCUS, VERSION and ORIGIN with the bases in each record; "
             "download the full GenBank record with its sequence."
         )
-    bases = "".join("".join(line[10:].split()) for line in lines[starts["ORIGIN"] + 1 :])
+    bases = "".join("".join(line[10:].split()) for line in lines[starts["ORIGIN"] + 1 :]).upper()
     stated = re.search(r"(\d+) bp", lines[starts["LOCUS"]])
     if stated and int(stated[1]) != len(bases):
         raise SchemaError(

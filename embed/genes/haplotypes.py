@@ -1,16 +1,22 @@
 """Each patient's two sequences of a gene: the reference with the patient's variants applied."""
 
 import hashlib
+import logging
+import os
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.errors import count
+
 from .genbank import reverse_complement
 from .gene_coordinates import Gene
 from .reference import IUPAC, plain_bases
 from .variants import ABSENT, MISSING
+
+_LOG = logging.getLogger("tabular_trainers")
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,9 @@ def build_haplotypes(gene, reference, calls):
 
     As ``bcftools consensus -H 1`` and ``-H 2`` do: the alleles of GT in the order they are written,
     whether phased or not. A variant that overlaps one applied before it on the same haplotype is
-    skipped; an indel may begin at the last base of the one before it, which is its anchor only,
-    unless that is an insertion. Variants are applied on the plus strand of the contig, and for
-    genes on the minus strand the result is reverse-complemented.
+    skipped; an insertion or deletion may begin at the last base of the one before it, which is its
+    anchor only, unless that one is an insertion. Variants are applied on the plus strand of the
+    contig, and for genes on the minus strand the result is reverse-complemented.
 
     Parameters
     ----------
@@ -92,6 +98,7 @@ def build_haplotypes(gene, reference, calls):
         lower_case_bases=sum(map(str.islower, written)),
         ambiguous_bases=sum(letter not in "ACGTN" for letter in written.upper()),
     )
+    _tell_letters(gene, counts)
     genotypes = calls.genotypes[calls.genotypes["symbol"] == gene.symbol]
     _count_genotypes(genotypes, counts)
     groups = _haplotypes(genotypes, calls, len(calls.patients))
@@ -136,6 +143,21 @@ _COUNTS = (
     "lower_case_bases",
     "ambiguous_bases",
 )
+
+
+def _tell_letters(gene, counts):
+    if counts["lower_case_bases"]:
+        _LOG.info(
+            "%s: %s of the reference in lower case (repeats) read as upper case.",
+            gene.symbol,
+            count(counts["lower_case_bases"], "base"),
+        )
+    if counts["ambiguous_bases"]:
+        _LOG.warning(
+            "%s: %s of the reference that stand for several bases read as N.",
+            gene.symbol,
+            count(counts["ambiguous_bases"], "code"),
+        )
 
 
 def _count_genotypes(genotypes, counts):
@@ -186,7 +208,7 @@ def _applicable(alleles, key, gene, counts, times):
         if start < gene.start or end > gene.end:
             counts["skipped_boundary"] += times
             continue
-        anchored = len(ref) != len(alt) and ref[0] == alt[0]
+        anchored = _is_anchored(ref, alt)
         if start < frozen or (start == frozen and (not anchored or after_insertion)):
             counts["skipped_overlapping"] += times
             continue
@@ -195,6 +217,13 @@ def _applicable(alleles, key, gene, counts, times):
         # Of an indel the anchor stays as it is: the variant before may have changed it.
         edits.append((start + anchored, end, ref[anchored:], plain_bases(alt[anchored:])))
     return edits
+
+
+def _is_anchored(ref, alt):
+    """Tell whether a variant is an insertion or deletion only, behind a base that stays."""
+    short, long = sorted((ref, alt), key=len)
+    shared = len(os.path.commonprefix([short, long]))
+    return len(short) < len(long) and shared > 0 and long.endswith(short[shared:])
 
 
 def _apply(sequence, offset, edits):

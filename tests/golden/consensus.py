@@ -36,7 +36,7 @@ def _case(seed):
     # Sparse places first, then crowded ones, where variants overlap and share their first base.
     dense = seed % 2 == 1
     places = sorted(
-        draw.choices(range(N_BASES - 12), k=60) if dense else range(3, N_BASES - 12, 17)
+        draw.choices(range(N_BASES - 12), k=100) if dense else range(3, N_BASES - 12, 17)
     )
     for start in places:
         ref, alts = _alleles(draw, reference, start)
@@ -48,7 +48,9 @@ def _case(seed):
 
 
 def _alleles(draw, reference, start):
-    kind = draw.choice(["snv", "snv", "mnv", "insertion", "deletion", "complex", "several"])
+    kind = draw.choice(
+        ["snv", "snv", "mnv", "insertion", "deletion", "complex", "other", "several"]
+    )
     base = reference[start]
     if kind == "snv":
         return base, [draw.choice([b for b in "ACGT" if b != base])]
@@ -60,6 +62,9 @@ def _alleles(draw, reference, start):
         return reference[start : start + draw.randint(2, 6)], [base]
     if kind == "complex":
         return reference[start : start + 3], [base + _bases(draw, draw.randint(3, 4))]
+    if kind == "other":  # an indel that changes its first base too
+        changed = draw.choice([b for b in "ACGT" if b != base])
+        return reference[start : start + 2], [changed, changed + _bases(draw, 3)]
     length = draw.randint(2, 4)
     ref = reference[start : start + length]
     changed = draw.choice([b for b in "ACGT" if b != base])

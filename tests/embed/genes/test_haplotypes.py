@@ -84,7 +84,7 @@ def test_crowded_cases_have_variants_to_skip(golden, tmp_path):
     reference, vcf = _write(tmp_path, given["reference"], given["vcf"])
     gene = Gene("G", "17", 0, len(given["reference"]), "+")
     counts = build_haplotypes(gene, reference, read_variants(vcf, gene, reference)).counts
-    assert counts["skipped_overlapping"] > 10
+    assert counts["skipped_overlapping"] > 20
     genotypes = [cell for line in given["vcf"].splitlines()[4:] for cell in line.split("\t")[9:]]
     assert counts["missing_genotypes"] == sum(genotype.count(".") for genotype in genotypes)
     unphased = [g.split("/") for g in genotypes if "/" in g]
@@ -150,7 +150,8 @@ def test_a_substitution_of_several_bases_counts_a_base_at_a_time(tmp_path, stran
         assert _letters(made)["P1|1"][row.offset] == row.alt
 
 
-def test_lower_case_and_codes_of_iupac_are_read_and_counted(tmp_path):
+def test_lower_case_and_codes_of_iupac_are_read_counted_and_said(tmp_path, caplog):
+    caplog.set_level("INFO", "tabular_trainers")
     reference, vcf = _write(
         tmp_path, "acgTRCGYNC", _vcf([(2, "c", "g", "0|1"), (5, "A", "Y", "0|1")])
     )
@@ -159,6 +160,8 @@ def test_lower_case_and_codes_of_iupac_are_read_and_counted(tmp_path):
     assert made.reference == "ACGTNCGNNC"
     assert _letters(made)["P1|2"] == "AGGTNCGNNC"
     assert (made.counts["lower_case_bases"], made.counts["ambiguous_bases"]) == (3, 2)
+    assert "G: 3 bases of the reference in lower case (repeats) read as upper case" in caplog.text
+    assert "G: 2 codes of the reference that stand for several bases read as N" in caplog.text
 
 
 def test_sequences_are_named_by_their_sha256(tmp_path):

@@ -145,6 +145,17 @@ def test_the_wrong_build_is_told_with_counts_and_places(tmp_path, reference):
     )
 
 
+def test_every_base_of_ref_is_compared(tmp_path, reference):
+    path = _vcf(tmp_path / "c.vcf", ["17 8 . TAG T . . . GT 0|1 0|1"])
+    assert "REF of 1 of 1 variant in TP53" in _refused(lambda: read_variants(path, GENE, reference))
+
+
+def test_the_vaf_is_that_of_the_carried_allele(tmp_path, reference):
+    lines = ["17 8 . T A,G . . . GT:AF 0/1:0.1,0.7 0/2:0.1,0.7"]
+    calls = read_variants(_vcf(tmp_path / "c.vcf", lines), GENE, reference)
+    assert calls.genotypes["vaf"].tolist() == [0.1, 0.7]
+
+
 def test_a_missing_contig_is_told_with_those_there_are(tmp_path, reference):
     path = _vcf(tmp_path / "c.vcf", LINES[:1], header=HEADER.replace("##contig=<ID=17>\n", ""))
     message = _refused(lambda: read_variants(path, GENE, reference))
