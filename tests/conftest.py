@@ -53,7 +53,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HIDDEN_FROM_THE_CORE = (
     "h5py",
     "openslide",
-    "pyfaidx",
     "pysam",
     "timm",
     "torch",
