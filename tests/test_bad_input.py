@@ -439,8 +439,8 @@ def test_notebook_refuses(refused, tmp_path):
         ([], "name a notebook, or list them with: tabular-trainers notebook --list"),
         (
             ["quickstrat", "-o", out],
-            "unknown notebook 'quickstrat'; known: quickstart, survival_baselines, classification. "
-            "Did you mean 'quickstart'?",
+            "unknown notebook 'quickstrat'; known: quickstart, survival_baselines, classification, "
+            "embed_slides, embed_genes. Did you mean 'quickstart'?",
         ),
         (
             ["quickstart", "-o", tmp_path / "mine.ipynb"],

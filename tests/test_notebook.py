@@ -150,8 +150,8 @@ def test_unknown_notebook():
     with pytest.raises(SchemaError) as caught:
         notebook_run.find_notebook("quikstart")
     assert str(caught.value) == (
-        "unknown notebook 'quikstart'; known: quickstart, survival_baselines, classification. "
-        "Did you mean 'quickstart'?"
+        "unknown notebook 'quikstart'; known: quickstart, survival_baselines, classification, "
+        "embed_slides, embed_genes. Did you mean 'quickstart'?"
     )
 
 
