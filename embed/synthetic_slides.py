@@ -75,7 +75,7 @@ table = "pathology.parquet"
 def make_synthetic_slides(folder, n_slides=120, seed=0, effect=1.5, progress=None):
     """Make a cohort of synthetic slides with a planted link from content to survival.
 
-    One slide a patient, 0.5 micrometres a pixel, with about 40 to 50 tissue patches of 256 pixels.
+    One slide a patient, 0.5 micrometres a pixel, with about 38 patches of 256 pixels on tissue.
     The log hazard ratio of a patient is
 
         -effect * (lymphocytes - 0.2) / 0.1 + 0.04 * (age - 65) + (0, 0.5 or 1 by stage),
