@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,9 +84,13 @@ def _map_processes(function, tasks, context, n_jobs, store, progress, results):
     finished = processes(
         joblib.delayed(_compute_keyed)(function, task, context, store) for task in tasks
     )
-    for key, result in finished:
-        results[key] = result
-        _tell(progress, key)
+    with warnings.catch_warnings():
+        # loky renews a process that grew by 300 MB, which the first use of shap or xgboost in it
+        # can be; nothing is lost, and a process that really dies is an error.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+        for key, result in finished:
+            results[key] = result
+            _tell(progress, key)
 
 
 def _compute_keyed(function, task, context, store):
