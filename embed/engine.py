@@ -31,6 +31,7 @@ from .several_devices import extract_on_devices
 from .slide_cache import SlideCache
 from .slide_list import list_slides
 from .slide_pipeline import SlidePipeline
+from .slide_reading import SAME_MPP
 from .slide_tasks import ReadSettings
 from .store import Recipe
 from .store_tables import NO_TISSUE, done_slides, write_tables
@@ -211,6 +212,12 @@ def extract_slides(
             precision=precision,
             revision=revision,
             trust_remote_code=trust_remote_code,
+        )
+    if mpp and encoder.feature_names and abs(mpp / encoder.mpp - 1) > SAME_MPP:
+        raise SchemaError(
+            f"mpp {mpp:g}: {encoder.id} measures nuclei and textures in micrometres on pixels of "
+            f"{encoder.mpp:g} um; at another size its numbers would not mean what their names say. "
+            "Leave --mpp out."
         )
     device = str(getattr(encoder, "device", "cpu"))
     patch_px, mpp = patch_px or encoder.patch_px, mpp or encoder.mpp

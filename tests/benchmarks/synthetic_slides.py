@@ -26,6 +26,7 @@ from tabular_trainers.embed import synthetic_slides
 
 FOLDER = Path(__file__).parent
 STORE, TABLE = FOLDER / "synthetic_slides.json", FOLDER / "SYNTHETIC_SLIDES.md"
+PICTURE = FOLDER / "synthetic_slide.png"
 MARGIN, NULL = 0.08, (0.45, 0.55)
 
 
@@ -54,6 +55,8 @@ def measure(seed):
         seconds["make_seconds"] = round(made - start, 1)
         seconds["extract_seconds"] = round(time.perf_counter() - made, 1)
         assert len(extraction.failures) == 0, extraction.failures
+        if seed == 0:
+            draw(folder)
         blocks = folder / "pathology.parquet"
         embed.pool_store(folder / "store", blocks)
         off = Path(place) / "off"
@@ -69,6 +72,14 @@ def measure(seed):
             "on": concordance(folder),
             "off": concordance(off),
         }
+
+
+def draw(folder):
+    """Keep the quality picture of the first slide with a pen mark: README shows it."""
+    patients = pd.read_csv(folder / "clinical.csv", index_col="patient_id")
+    slides = pd.read_csv(folder / "slides.csv", index_col="patient_id")["slide_id"]
+    first = slides[patients.index[patients["site"] == synthetic_slides.PEN_SITE][0]]
+    PICTURE.write_bytes((folder / "store" / "quality" / f"{first}.png").read_bytes())
 
 
 def concordance(folder):

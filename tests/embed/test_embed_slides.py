@@ -94,6 +94,9 @@ def test_a_failed_slide_is_in_the_exit_code(slides, tmp_path):
          "thumbnail_mpp, min_tissue, min_saturation, max_saturation, smoothing_um, min_tissue_um2, "
          "max_hole_um2, leave_out_ink, min_pen_um2, pen_margin_um. Did you mean 'min_tissue'?"),
         (["S.svs", "--mpp", "0"], "--mpp 0: expected micrometres a pixel above 0, such as 0.5."),
+        (["S.svs", "--mpp", "0.25"], "mpp 0.25: stain-1 measures nuclei and textures in "
+         "micrometres on pixels of 0.5 um; at another size its numbers would not mean what their "
+         "names say. Leave --mpp out."),
         (["S.svs", "--out", "t.toml"], "t.toml: a file is where a folder is needed. Write to "
          "another place."),
     ],

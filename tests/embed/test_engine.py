@@ -400,8 +400,8 @@ def test_several_devices_make_the_store_of_one_run(slides, by_stain, tmp_path, m
     assert seen[-1][2].startswith("cpu: ")
     for slide_id, found in vectors(by_stain.store).items():
         np.testing.assert_array_equal(vectors(done.store)[slide_id], found)
-    with pytest.raises(SchemaError, match="holds features of mpp 0.5, not 0.6"):
-        extract_slides(tmp_path / "slides", tmp_path / "store", mpp=0.6)
+    with pytest.raises(SchemaError, match="holds features of patch_px 256, not 224"):
+        extract_slides(tmp_path / "slides", tmp_path / "store", patch_px=224)
 
 
 def test_slides_are_fetched_and_let_go(slides, by_network, tmp_path):
