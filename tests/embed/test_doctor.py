@@ -40,7 +40,7 @@ def test_everything_is_looked_at(slides, tmp_path):
     words = _words(found)
     assert list(words) == ["openslide", "device", "encoder", "slides", "tissue", "speed", "disk"]
     assert words["device"] == "cpu; 2 reader processes"
-    assert words["encoder"].startswith("stain-1; 101 numbers a patch of 256 px at 0.5 µm a pixel")
+    assert words["encoder"].startswith("stain-1; 96 numbers a patch of 256 px at 0.5 µm a pixel")
     assert words["slides"] == "2 slides"
     assert words["tissue"] == "about 16 patches a slide, by 2 slides (A, B)"
     assert words["speed"].startswith("read and encoded ")
@@ -117,7 +117,7 @@ def test_a_disk_that_is_too_small_is_said(slides, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage)
     found = doctor.examine(slides, assume_mpp=0.5, store=tmp_path)
     (wrong,) = [finding for finding in found.findings if not finding.is_good]
-    # 2 slides x 16 patches x 101 numbers x 4 bytes = 12,928 bytes
+    # 2 slides x 16 patches x 96 numbers x 4 bytes = 12,288 bytes
     assert wrong.words == (
         f"0.0 MB free for {tmp_path}, about 0.0 MB needed. Give another folder (--out), or make "
         "room."
