@@ -1,5 +1,6 @@
 """Weights of networks: read without running code, identified by sha256, fetched by commit."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -298,3 +299,18 @@ def read_json(path):
     if not isinstance(settings, dict):
         raise SchemaError(f"{path}: expected an object in JSON, found a {type(settings).__name__}.")
     return settings
+
+
+@contextlib.contextmanager
+def quiet_transformers():
+    """Keep transformers from drawing bars and listing what is judged here."""
+    logging = need("transformers.utils.logging")
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -16,34 +16,9 @@ a pyramid also has ``region_patches`` (patches along a region's side), ``region_
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from tabular_trainers.errors import SchemaError, unknown_name
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """One row of ENCODERS.
-
-    Parameters
-    ----------
-    module : str
-        Module of this package with ``load(name, weights, device, precision, revision,
-        trust_remote_code)``; ``name`` is what follows the colon, ``""`` where nothing does.
-    help : str
-        One line for the command line.
-    takes_name : bool, default False
-        Whether a name follows after a colon, as in ``timm:vit_small_patch16_224``.
-    needs_weights : bool, default True
-        Whether the encoder is a network.
-    """
-
-    module: str
-    help: str
-    takes_name: bool = False
-    needs_weights: bool = True
-
+from tabular_trainers.embed.encoder_table import EncoderSpec, find_encoder
 
 ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
     {
@@ -98,16 +73,7 @@ def load_encoder(
     SchemaError
         For an unknown name, and for weights that are missing or are not this encoder's.
     """
-    key, colon, model = str(name).partition(":")
-    if key not in ENCODERS:
-        raise SchemaError(unknown_name("encoder", key, ENCODERS))
-    row = ENCODERS[key]
-    if bool(model) != row.takes_name or bool(colon) != row.takes_name:
-        raise SchemaError(
-            f"encoder {name!r}: expected {key}:NAME ({row.help})."
-            if row.takes_name
-            else f"encoder {name!r}: nothing follows {key!r}; expected {key}."
-        )
+    row, model = find_encoder(name, ENCODERS)
     module = importlib.import_module(f"{__name__}.{row.module}")
     return module.load(
         model,

@@ -1,6 +1,5 @@
 """Vision models of transformers: by their id on the Hugging Face hub, or from a local folder."""
 
-import contextlib
 from pathlib import Path
 
 from tabular_trainers.embed.pretraining import pretrained_on
@@ -8,6 +7,7 @@ from tabular_trainers.embed.requirements import need
 from tabular_trainers.embed.weights import (
     fetch,
     missing_weights,
+    quiet_transformers,
     read_json,
     read_state_dict,
     sha256_of,
@@ -138,7 +138,7 @@ def _create(encoder, folder, files, trust_remote_code):
     for file in () if safe else files:
         read_state_dict(file)  # its errors say more than those of transformers
     try:
-        with _quiet():
+        with quiet_transformers():
             model, report = need("transformers").AutoModel.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -170,21 +170,6 @@ def _create(encoder, folder, files, trust_remote_code):
             "whose last vector would be the features. timm has more kinds of models."
         )
     return model.float().eval()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep transformers from drawing bars and listing what is judged here."""
-    logging = need("transformers.utils.logging")
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _code_files(config):

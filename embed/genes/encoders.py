@@ -20,8 +20,7 @@ import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tabular_trainers.embed.encoders import EncoderSpec
-from tabular_trainers.errors import SchemaError, unknown_name
+from tabular_trainers.embed.encoder_table import EncoderSpec, find_encoder
 
 ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
     {
@@ -74,16 +73,7 @@ def load_encoder(
         For an unknown name, weights that are missing or are not this encoder's, and a layer that
         the network does not have.
     """
-    key, colon, model = str(name).partition(":")
-    if key not in ENCODERS:
-        raise SchemaError(unknown_name("encoder", key, ENCODERS))
-    row = ENCODERS[key]
-    if bool(model) != row.takes_name or bool(colon) != row.takes_name:
-        raise SchemaError(
-            f"encoder {name!r}: expected {key}:NAME ({row.help})."
-            if row.takes_name
-            else f"encoder {name!r}: nothing follows {key!r}; expected {key}."
-        )
+    row, model = find_encoder(name, ENCODERS)
     module = importlib.import_module(f"tabular_trainers.embed.genes.{row.module}")
     return module.load(
         model,

@@ -1,13 +1,12 @@
 """A masked model of transformers from the files of a folder, running none of them unless asked."""
 
-import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 
 from tabular_trainers.embed.requirements import need
-from tabular_trainers.embed.weights import sha256_of, weight_files
+from tabular_trainers.embed.weights import quiet_transformers, sha256_of, weight_files
 from tabular_trainers.errors import SchemaError, listing
 
 _SETTINGS = ("config.json", "tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens")
@@ -60,7 +59,7 @@ def load_model(folder, encoder, trust_remote_code):
         "ignore_mismatched_sizes": True,  # they are in the report, which is held against below
     }
     try:
-        with _silence(transformers.utils.logging):
+        with quiet_transformers():
             model, report = transformers.AutoModelForMaskedLM.from_pretrained(
                 folder, output_loading_info=True, weights_only=True, dtype="float32", **options
             )
@@ -82,20 +81,6 @@ def load_model(folder, encoder, trust_remote_code):
             f"({listing(sorted(wrong), 3)})."
         )
     return model, facts
-
-
-@contextlib.contextmanager
-def _silence(logging):
-    """Keep transformers' bars and tables of weights off the terminal: we say what matters."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def check_code(folder, encoder, trust_remote_code):
