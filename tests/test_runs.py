@@ -25,6 +25,8 @@ OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
     "patches",
     "regions",
     "slides",
+    "gene_failures",  # of features of genes
+    "gene_runs",
 }
 PATIENT_FREE = "S0"  # every patient id of a synthetic cohort starts so
 
