@@ -4,6 +4,7 @@ import importlib.abc
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import sys
 import tomllib
@@ -79,6 +80,9 @@ def pytest_configure(config):
     Tests of ``embed`` run alone (``pytest tests/embed``); with any other they would share a process
     with the core's, from which torch is hidden.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # Tests in the background ignore Ctrl-C, and what they start would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     given = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
     if not all(path.is_relative_to(ROOT / "tests" / "embed") for path in given):
         sys.meta_path.insert(0, _NoTorch())

@@ -312,20 +312,10 @@ def test_a_validation_on_other_patients_leaves_nothing_on_a_disk_that_is_full(co
 
 
 def start_run(cohort, jobs="1"):
-    """Start a run in a process group of its own, as a terminal does.
-
-    Also where the tests themselves run in the background, which ignores Ctrl-C and passes that on.
-    """
+    """Start a run in a process group of its own, as a terminal does."""
     command = [*COMMAND, "run", str(cohort), *SMALL, "--jobs", jobs, "--out", "out"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    if ignored:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        return subprocess.Popen(command, start_new_session=True, **pipes)
-    finally:
-        if ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return subprocess.Popen(command, start_new_session=True, **pipes)
 
 
 def wait_for_results(process, partial, n_results):
