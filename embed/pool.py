@@ -1,7 +1,6 @@
 """Pooling: the vectors of a patient's patches become one row, the cohort's rows one Parquet."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from tabular_trainers.errors import Problems, count, listing, unknown_name
 from .bags import is_store, read_bags
 from .foreign_stores import read_foreign_bags
 from .pooling_statistics import HOW, as_float
-from .store import CONTRACTS, partial_name
+from .store import CONTRACTS
+from .whole_files import written_whole
 
 LEVELS = tuple(CONTRACTS)
 BY = ("slide", "patch")
@@ -203,10 +203,5 @@ def _write(out, patients, names, rows, facts):
     columns = [pa.array(patients, pa.string()), *(pa.array(column) for column in rows.T)]
     table = pa.table(columns, names=["patient_id", *names])
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(out)
-    try:
+    with written_whole(out) as partial:
         pq.write_table(table.replace_schema_metadata(dict(sorted(facts.items()))), partial)
-        os.replace(partial, out)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

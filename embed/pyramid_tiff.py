@@ -6,13 +6,12 @@ that point to its tiles, each tile a whole JPEG.
 """
 
 import io
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 
 from .requirements import need
+from .whole_files import written_whole
 
 TILE_PX = 256
 SHORT, LONG, RATIONAL = 3, 4, 5  # types of TIFF values
@@ -33,9 +32,7 @@ def write_pyramid(path, image, mpp, downsamples=(1, 4), quality=85):
     quality : int, default 85
         Of the JPEG.
     """
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    with open(partial, "wb") as file:
+    with written_whole(path) as partial, open(partial, "wb") as file:
         file.write(struct.pack("<2sHI", b"II", 42, 0))
         link = 4  # where the position of the next directory is written
         for downsample in downsamples:
@@ -43,7 +40,6 @@ def write_pyramid(path, image, mpp, downsamples=(1, 4), quality=85):
             offsets, lengths = _write_tiles(file, level, quality)
             tags = _tags(level, offsets, lengths, 1e4 / (mpp * downsample), downsample > 1)
             link = _write_directory(file, tags, link)
-    os.replace(partial, path)
 
 
 def _shrink(image, factor):

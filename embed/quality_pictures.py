@@ -5,7 +5,6 @@ left out is also hatched.
 """
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from tabular_trainers.errors import count
 
 from .requirements import need
+from .whole_files import written_whole
 
 _LONGEST_PX = 1200
 _BLUE, _VERMILION, _ORANGE = (0, 114, 178), (213, 94, 0), (230, 159, 0)
@@ -221,9 +221,5 @@ def _save(page, path, words):
     for key, value in words.items():
         facts.add_text(key, value)
     page = page.quantize(256, image_module.Quantize.FASTOCTREE, dither=image_module.Dither.NONE)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
+    with written_whole(path) as partial:
         page.save(partial, format="PNG", pnginfo=facts)
-        os.replace(partial, path)
-    finally:  # a full disk keeps no half of it
-        partial.unlink(missing_ok=True)

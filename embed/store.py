@@ -8,7 +8,6 @@ of each file says which encoder, options and slide it comes from.
 
 import json
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tabular_trainers.errors import Problems, SchemaError, count, listing
 from tabular_trainers.schema import load_schema
 
 from .plain_pages import plain_values
+from .whole_files import written_whole
 
 CONTRACTS = {"patch": "patches", "region": "regions"}  # by the folder of a store
 ROW_GROUP = 1024  # rows: 1.5 MB of 384 float32, what a streaming reader holds at once
@@ -160,11 +160,6 @@ class Store:
 def slide_file(store, slide_id, level="patch"):
     """Name the file of a slide in a store."""
     return Path(store) / level / f"{slide_id}.parquet"
-
-
-def partial_name(path):
-    """Name the file that is written before it takes its name; one a process and computer."""
-    return Path(path).with_name(f"{Path(path).name}.partial-{platform.node()}-{os.getpid()}")
 
 
 def write_slide(store, columns, embedding, recipe, slide, level="patch"):
@@ -326,8 +321,7 @@ def open_store(store, level="patch"):
 
 def _write_whole(table, path, recipe, slide, level):
     facts = _file_facts(recipe, slide, level)
-    partial = partial_name(path)
-    try:
+    with written_whole(path) as partial:
         pq.write_table(
             table.replace_schema_metadata(dict(sorted(facts.items()))),
             partial,
@@ -337,9 +331,6 @@ def _write_whole(table, path, recipe, slide, level):
             use_dictionary=["slide_id"],
             write_statistics=False,
         )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _as_table(columns, embedding, slide_id, level):

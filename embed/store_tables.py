@@ -6,7 +6,6 @@ merge all that they find: whichever renames its table last has seen all the othe
 """
 
 import dataclasses
-import os
 import platform
 import re
 import shutil
@@ -20,7 +19,8 @@ from tabular_trainers.schema import empty
 from tabular_trainers.tables import read_written, write_table
 
 from .slide_list import source_bytes
-from .store import describe_slide, list_files, partial_name, relabel_slide, slide_file
+from .store import describe_slide, list_files, relabel_slide, slide_file
+from .whole_files import written_whole
 
 NO_TISSUE = "no tissue found; look at the slide's picture in the folder quality"
 _PARTIAL = re.compile(r"(?P<name>.+)\.partial-(?:(?P<node>.+)-)?(?P<pid>\d+)$")
@@ -170,12 +170,8 @@ def _row(stored):
 
 
 def _replace(frame, name, path, recipe):
-    partial = partial_name(path)
-    try:
+    with written_whole(path) as partial:
         write_table(frame, name, partial, recipe.metadata())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read(path, name):

@@ -7,7 +7,6 @@ the folder ``OUT.windows`` with what was encoded, by hash.
 
 import json
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tabular_trainers.embed.requirements import need
-from tabular_trainers.embed.store import partial_name
+from tabular_trainers.embed.whole_files import written_whole
 from tabular_trainers.errors import DataError, Problems
 from tabular_trainers.schema import empty
 from tabular_trainers.tables import write_table
@@ -228,9 +227,5 @@ def _write(frame, path, facts):
 
     facts = {**facts, "package_version": __version__}
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    partial = partial_name(path)
-    try:
+    with written_whole(path) as partial:
         pq.write_table(table.replace_schema_metadata(dict(sorted(facts.items()))), partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Plain tables of mutations, one row a patient: what every learned feature is compared with."""
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tabular_trainers.embed.whole_files import written_whole
 from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing, nearest, rows
 from tabular_trainers.tables import hash_file, read_table, table_name
 
@@ -198,13 +198,8 @@ def write_mutation_table(table, out, sources, *, overwrite=False):
     }
     made = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(facts)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    try:
+    with written_whole(out) as partial:
         pq.write_table(made, partial)
-        os.replace(partial, out)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def check_output(out, overwrite):

@@ -1,12 +1,12 @@
 """The reference sequence, from FASTA or a GenBank record."""
 
 import logging
-import os
 import re
 import tempfile
 from pathlib import Path
 
 from tabular_trainers.embed.requirements import need
+from tabular_trainers.embed.whole_files import written_whole
 from tabular_trainers.errors import SchemaError, count, listing, nearest
 
 from .contig_names import match_contig
@@ -216,10 +216,8 @@ def _open_fasta(path):
 def _keep(made, wanted):
     """Leave the index beside the file, for the next time; where that is not allowed, do not."""
     for source, target in zip(made, wanted, strict=True):
-        partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
         try:
-            partial.write_bytes(source.read_bytes())
-            os.replace(partial, target)
+            with written_whole(target) as partial:
+                partial.write_bytes(source.read_bytes())
         except OSError:
-            partial.unlink(missing_ok=True)
             return

@@ -5,7 +5,6 @@ A folder of Parquet files, each whole or not there, of one encoder: ``key`` (sha
 """
 
 import hashlib
-import os
 import platform
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabular_trainers.embed.store import partial_name
+from tabular_trainers.embed.whole_files import written_whole
 
 
 class VectorCache:
@@ -68,12 +67,8 @@ class VectorCache:
         ).replace_schema_metadata(self._facts)
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:32]}.parquet"
-        partial = partial_name(file)
-        try:
+        with written_whole(file) as partial:
             pq.write_table(table, partial, use_dictionary=False, write_statistics=False)
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
         for row, key in enumerate(keys):
             self._rows[key] = file, row
 
