@@ -6,8 +6,6 @@ in an expanded matrix (numbers, missing indicators, one-hot levels), so the coef
 model map back to the user's columns exactly.
 """
 
-import hashlib
-import threading
 from collections import Counter
 
 import numpy as np
@@ -15,15 +13,19 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from tabular_trainers.column_values import (
+    indicated_columns,
+    label_texts,
+    levels_of,
+    means,
+    medians,
+    numbers_of,
+    useless_columns,
+)
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest
+from tabular_trainers.principal_components import principal_axes
 
-MAX_LEVELS = 100  # a categorical with this many levels is an identifier or free text
 DEFAULT_COMPONENTS = 32  # about one for five events in cohorts of a few hundred patients
-MOST_COMPONENTS = 64  # that tuning asks for; so many are decomposed, whoever asks for fewer
-MIN_MISSING_SHARE = 0.05  # a missing indicator needs this share of the training part ...
-MIN_MISSING_PATIENTS = 10  # ... and this many patients, otherwise it fits noise
-MISSING_LEVEL = "(missing)"
-KEPT_AXES = 32  # decompositions: the inner and outer training parts of five folds, and of all
 
 
 class Preprocessor(TransformerMixin, BaseEstimator):
@@ -109,28 +111,28 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         wanted = set(self.categorical)
         self.columns_ = columns
         self.numeric_ = [c for c in columns if c not in wanted]
-        self.levels_ = {c: _levels(X[c], c) for c in columns if c in wanted}
+        self.levels_ = {c: levels_of(X[c], c) for c in columns if c in wanted}
         self.dropped_ = {
             c: "constant" if levels else "all missing"
             for c, levels in self.levels_.items()
             if len(levels) < 2
         }
 
-        raw = _numbers(X, self.numeric_)
+        raw = numbers_of(X, self.numeric_)
         missing = np.isnan(raw)
-        self.dropped_ |= _useless(raw, missing, self.numeric_)
+        self.dropped_ |= useless_columns(raw, missing, self.numeric_)
         kept = np.array([c not in self.dropped_ for c in self.numeric_], dtype=bool)
         kept_names = [c for c, keep in zip(self.numeric_, kept, strict=True) if keep]
         components = self._components_wanted(kept_names)
         reduced = np.array([_block(c) in components for c in self.numeric_], dtype=bool)
 
-        self.fill_ = _mean(raw, missing)
-        self.fill_[~reduced] = _median(raw[:, ~reduced], missing[:, ~reduced])
+        self.fill_ = means(raw, missing)
+        self.fill_[~reduced] = medians(raw[:, ~reduced], missing[:, ~reduced])
         self.used_ = np.flatnonzero(kept)
         self.indicators_ = (
             np.zeros(0, dtype=np.int64)
             if self.keep_missing
-            else _indicators(raw, missing, reduced, kept)
+            else indicated_columns(raw, missing, reduced, kept)
         )
         self._name_expanded()
 
@@ -290,7 +292,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         for column, levels in self.levels_.items():
             if column not in self.dropped_:
                 position = {level: end + k for k, level in enumerate(levels)}
-                for i, label in enumerate(_text(X[column])):
+                for i, label in enumerate(label_texts(X[column])):
                     if label in position:
                         expanded[i, position[label]] = 1.0
                 end += len(levels)
@@ -305,7 +307,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
                 f"{count(len(absent_columns), 'column')} of the {len(self.columns_)} the model was "
                 f"fitted on not in the table: {listing(absent_columns)}.{hint}"
             )
-        raw = _numbers(X, self.numeric_)
+        raw = numbers_of(X, self.numeric_)
         missing = np.isnan(raw)
         z = self._expand(X, raw, missing)
         z -= self.centre_
@@ -329,7 +331,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
             positions = np.flatnonzero(blocks == block)
             direct[positions] = False
             self.block_positions_[block] = positions
-            self.loadings_[block] = _principal_axes(z[:, positions], wanted, self.scale)
+            self.loadings_[block] = principal_axes(z[:, positions], wanted, self.scale)
         self.direct_ = np.flatnonzero(direct)
 
     def _name_outputs(self):
@@ -372,136 +374,3 @@ def _block(name):
 
 def _column(name):
     return name.split(".", 1)[-1]
-
-
-def _text(values):
-    """Levels as text, so that 1 and "1" are one level; missing is a level of its own."""
-    missing = values.isna().to_numpy()
-    values = values.to_numpy(dtype=object)
-    return [
-        MISSING_LEVEL if none else str(value) for value, none in zip(values, missing, strict=True)
-    ]
-
-
-def _levels(values, name):
-    levels = sorted(set(_text(values)))
-    if len(levels) >= MAX_LEVELS:
-        raise DataError(
-            f"column {name}: {len(levels)} distinct labels among {count(len(values), 'patient')}; "
-            f"expected fewer than {MAX_LEVELS} for a categorical column. "
-            "Group its labels, or leave it out of the block."
-        )
-    return [] if levels == [MISSING_LEVEL] else levels
-
-
-def _numbers(X, columns):
-    table = X[columns]
-    # Asked once a type, not a column: there may be thousands. bool counts as numeric.
-    wrong = {kind for kind in set(table.dtypes) if not pd.api.types.is_numeric_dtype(kind)}
-    text = [c for c, kind in zip(columns, table.dtypes, strict=True) if kind in wrong]
-    if text:
-        raise SchemaError(
-            f"{listing(text)}: {count(len(text), 'column')} with text; expected numbers. "
-            "Name such columns under 'categorical' in cohort.toml."
-        )
-    raw = table.to_numpy(dtype=np.float64, na_value=np.nan)
-    if not np.isfinite(raw).all() and np.isinf(raw).any():
-        infinite = [c for c, bad in zip(columns, np.isinf(raw).any(axis=0), strict=True) if bad]
-        raise SchemaError(f"{listing(infinite)}: infinite values; expected finite numbers.")
-    return raw
-
-
-def _useless(raw, missing, names):
-    """Name the numeric columns that are all missing, constant, or a copy of an earlier one."""
-    reasons, seen = {}, {}
-    lowest = np.fmin.reduce(raw, axis=0, initial=np.inf)  # fmin and fmax pass over NaN
-    highest = np.fmax.reduce(raw, axis=0, initial=-np.inf)
-    by_column = np.ascontiguousarray(raw.T)
-    for j, name in enumerate(names):
-        if lowest[j] > highest[j]:
-            reasons[name] = "all missing"
-        elif lowest[j] == highest[j]:
-            reasons[name] = "constant"
-        else:
-            earlier = seen.setdefault(by_column[j].tobytes(), name)
-            if earlier != name:
-                reasons[name] = f"copy of {earlier}"
-    return reasons
-
-
-def _median(raw, missing):
-    some = missing.any(axis=0)
-    median = np.zeros(raw.shape[1])
-    if len(raw):
-        median[~some] = np.median(raw[:, ~some], axis=0)
-    for j in np.flatnonzero(some & ~missing.all(axis=0)):
-        median[j] = np.median(raw[~missing[:, j], j])
-    return median
-
-
-def _mean(raw, missing):
-    observed = len(raw) - np.count_nonzero(missing, axis=0)
-    return np.nansum(raw, axis=0) / np.maximum(observed, 1)
-
-
-def _indicators(raw, missing, reduced, kept):
-    """Positions of the columns whose missingness gets a column of its own."""
-    enough = max(MIN_MISSING_SHARE * len(raw), MIN_MISSING_PATIENTS)
-    often = missing.sum(axis=0) >= enough
-    often &= missing.sum(axis=0) <= len(raw) - MIN_MISSING_PATIENTS
-    # A number that already says the same (missing_blocks.<block>) makes an indicator redundant.
-    whole = kept & ~missing.any(axis=0)
-    zero_one = whole & ((raw == 0) | (raw == 1)).all(axis=0)
-    seen = {(raw[:, j] == 1).tobytes() for j in np.flatnonzero(zero_one)}
-    chosen = []
-    for j in np.flatnonzero(often & ~reduced):
-        pattern = missing[:, j].tobytes()
-        if pattern not in seen:
-            seen.add(pattern)
-            chosen.append(j)
-    return np.array(chosen, dtype=np.int64)
-
-
-def _principal_axes(z, wanted, scale):
-    """Compute the loadings (n_columns, k) of the first k components of standardised columns."""
-    axes, first = _known_axes(z, max(wanted, MOST_COMPONENTS))
-    axes = axes[:, :wanted]
-    return np.ascontiguousarray(axes / np.sqrt(first / len(z)) if scale else axes)
-
-
-def _known_axes(z, wanted):
-    """Decompose a block once: models and feature sets of a fold ask for the same components."""
-    key = (hashlib.sha256(np.ascontiguousarray(z)).digest(), z.shape, wanted)
-    found = _AXES.get(key)
-    if found is None:
-        found = _decompose(z, wanted)
-        with _AXES_LOCK:
-            _AXES[key] = found
-            while len(_AXES) > KEPT_AXES:
-                del _AXES[next(iter(_AXES))]
-    return found
-
-
-_AXES, _AXES_LOCK = {}, threading.Lock()
-
-
-def _decompose(z, wanted):
-    """Give the leading axes (n_columns, k), of unit length, and the largest eigenvalue.
-
-    Decomposes whichever of the two cross products is smaller; signs are fixed by the largest
-    loading, so that the same data give the same components.
-    """
-    from scipy.linalg import eigh
-
-    n, p = z.shape
-    gram = z @ z.T if n < p else z.T @ z
-    k = min(wanted, max(n - 1, 1), p)
-    values, vectors = eigh(gram, subset_by_index=[len(gram) - k, len(gram) - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
-    k = max(1, int((values > values[0] * 1e-10).sum()))
-    values, vectors = values[:k], vectors[:, :k]
-    axes = z.T @ vectors / np.sqrt(values) if n < p else vectors
-    largest = np.abs(axes).argmax(axis=0)
-    axes = np.ascontiguousarray(axes * np.where(axes[largest, np.arange(k)] < 0, -1.0, 1.0))
-    axes.setflags(write=False)  # several models hold it
-    return axes, values[0]

@@ -37,6 +37,7 @@ LAYERS = (
     ("left_truncation", "uncertainty"),
     ("bootstrap", "concordance", "final_part", "horizons", "prediction_error"),
     ("censoring", "folds", "preprocess"),
+    ("column_values", "principal_components"),
     ("fold_files",),
     ("demo", "proposal"),
     ("cohort*",),

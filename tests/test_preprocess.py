@@ -8,9 +8,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tabular_trainers import preprocess
+from tabular_trainers import principal_components
 from tabular_trainers.errors import DataError, SchemaError
-from tabular_trainers.preprocess import Preprocessor
+from tabular_trainers.preprocess import Preprocessor, reduces_by_default
 
 CATEGORICAL = ("clinical.stage",)
 
@@ -242,9 +242,9 @@ def test_a_block_is_decomposed_once_for_models_and_feature_sets(monkeypatch):
         done.append(z.shape)
         return decompose(z, wanted)
 
-    decompose = preprocess._decompose
-    monkeypatch.setattr(preprocess, "_decompose", counted)
-    monkeypatch.setattr(preprocess, "_AXES", {})
+    decompose = principal_components._decompose
+    monkeypatch.setattr(principal_components, "_decompose", counted)
+    monkeypatch.setattr(principal_components, "_AXES", {})
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(40, 12)), columns=[f"genes.g{j}" for j in range(12)])
     with_age = X.assign(**{"clinical.age": rng.normal(size=40)})
@@ -258,10 +258,10 @@ def test_a_block_is_decomposed_once_for_models_and_feature_sets(monkeypatch):
     assert len(done) == 1  # however many are asked for
     Preprocessor(reduce={"genes": {"pca": 3}}).fit_transform(X + np.eye(40, 12))
     assert len(done) == 2
-    monkeypatch.setattr(preprocess, "KEPT_AXES", 2)
+    monkeypatch.setattr(principal_components, "KEPT_AXES", 2)
     Preprocessor(reduce={"genes": {"pca": 4}}).fit_transform(X + np.eye(40, 12, 1))
     assert len(done) == 3
-    assert len(preprocess._AXES) == 2
+    assert len(principal_components._AXES) == 2
 
 
 @pytest.mark.parametrize("scale", [True, False])
@@ -283,7 +283,7 @@ def test_fewer_components_are_the_first_of_more(scale):
 
 def test_which_blocks_are_reduced_by_default_is_known_before_the_fit():
     columns = [f"image.i{j}" for j in range(30)] + ["clinical.age", "clinical.sex"]
-    ask = preprocess.reduces_by_default
+    ask = reduces_by_default
     assert ask(columns, (), None, 29)
     assert not ask(columns, (), None, 30)
     assert not ask(columns, (), None, None)

@@ -178,12 +178,12 @@ def test_a_reduction_that_the_user_gave_stays(task, name):
 
 @pytest.mark.parametrize(("task", "name"), LINEAR)
 def test_a_block_is_decomposed_once_for_all_trials(task, name, monkeypatch):
-    from tabular_trainers import preprocess
+    from tabular_trainers import principal_components
 
-    shapes, decompose = [], preprocess._decompose
-    monkeypatch.setattr(preprocess, "_AXES", {})
+    shapes, decompose = [], principal_components._decompose
+    monkeypatch.setattr(principal_components, "_AXES", {})
     monkeypatch.setattr(
-        preprocess, "_decompose", lambda z, k: shapes.append(z.shape) or decompose(z, k)
+        principal_components, "_decompose", lambda z, k: shapes.append(z.shape) or decompose(z, k)
     )
     X, y, site = wide()
     tune(name, task, X, y[task], site, n_trials=8, seed=3)

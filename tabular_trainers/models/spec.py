@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tabular_trainers.errors import DataError
-from tabular_trainers.preprocess import MOST_COMPONENTS
+from tabular_trainers.principal_components import MOST_COMPONENTS
 
 # Wider blocks are reduced by PCA unless the cohort says otherwise. Elastic-net Cox, inner C on
 # whole columns -> on 64 components: HANCOCK with a 512-column embedding .680 -> .720, TCGA GBMLGG
