@@ -1,0 +1,375 @@
+"""Clusters of patches by k-means, and how much of each patient's tissue lies in each of them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tabular_trainers.errors import DataError, SchemaError, count, unknown_name
+from tabular_trainers.parallel import one_thread
+
+BY = ("slide", "patch")
+STARTS, START_PATCHES = 10, 20_000
+_BLOCK = 8192  # patches whose distances to all centres are held at once
+_CLOSE = 1e-4  # relative; float32 decides the nearest of two centres only when they differ by more
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Centres of clusters, and the scale on which distances are taken.
+
+    A patch belongs to the nearest centre, by Euclidean distance of standardised columns. A column
+    that did not vary where the clusters were made counts nowhere. Clusters are named ``c01``,
+    ``c02`` ... from the largest to the smallest of the sample.
+
+    Attributes
+    ----------
+    centres : ndarray (k, dim) of float64
+        On the standardised scale.
+    mean, spread : ndarray (dim,) of float64
+        Mean and standard deviation (divided by n) of each column of the sample.
+    sizes : ndarray (k,) of int64
+        Patches of the sample in each cluster.
+    encoder_id : str or None
+        Whose vectors these are.
+    """
+
+    centres: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+    sizes: np.ndarray
+    encoder_id: str | None = None
+
+    @property
+    def k(self):
+        """How many clusters."""
+        return len(self.centres)
+
+    @property
+    def dim(self):
+        """Length of a vector."""
+        return self.centres.shape[1]
+
+    @property
+    def names(self):
+        """Name the clusters: ``c01``, ``c02`` ..."""
+        return cluster_names(self.k)
+
+    def standardise(self, vectors):
+        """Bring vectors to the scale of the centres, in their own type."""
+        weight = np.divide(1, self.spread, out=np.zeros(self.dim), where=self.spread > 0)
+        moved = vectors - self.mean.astype(vectors.dtype)
+        moved *= weight.astype(vectors.dtype)
+        return moved
+
+    def assign(self, vectors):
+        """Find the nearest centre of each patch.
+
+        Does not depend on which patches come together, or on the number of threads: what float32
+        cannot tell apart is decided in float64.
+
+        Parameters
+        ----------
+        vectors : ndarray (n, dim)
+            As stored: not standardised.
+
+        Returns
+        -------
+        ndarray (n,) of int32
+            0 for ``c01``.
+        """
+        vectors = self._checked(vectors)
+        found = np.empty(len(vectors), dtype=np.int32)
+        for start in range(0, len(vectors), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            found[block] = self._nearest(vectors[block])
+        return found
+
+    def distance(self, vectors):
+        """Measure how far each patch is from its own centre, on the standardised scale.
+
+        Returns
+        -------
+        ndarray (n,) of float64
+        """
+        vectors = self._checked(vectors)
+        found = np.empty(len(vectors))
+        own = self.assign(vectors)
+        for start in range(0, len(vectors), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            away = self.standardise(vectors[block].astype("float64")) - self.centres[own[block]]
+            found[block] = np.sqrt(np.einsum("ij,ij->i", away, away))
+        return found
+
+    def _checked(self, vectors):
+        vectors = np.asarray(vectors)
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise SchemaError(
+                f"vectors of shape {vectors.shape}; these clusters are of {self.dim} columns."
+            )
+        return vectors if vectors.dtype == np.float32 else vectors.astype("float64")
+
+    def _nearest(self, vectors):
+        squares = np.einsum("ij,ij->i", self.centres, self.centres)
+        n = np.arange(len(vectors))
+        with np.errstate(over="ignore", invalid="ignore"):  # huge values: float64 decides
+            z = self.standardise(vectors).astype("float32", copy=False)
+            # Without the patch's own square, which is the same for all centres.
+            far = squares.astype("float32") - 2 * (z @ self.centres.T.astype("float32"))
+            nearest = far.argmin(axis=1)
+            first = far[n, nearest]
+            far[n, nearest] = np.inf
+            size = np.einsum("ij,ij->i", z, z) + squares[nearest]
+            unsure = np.flatnonzero(~(far.min(axis=1) - first > _CLOSE * size))
+        exact = self.standardise(vectors[unsure].astype("float64"))
+        nearest[unsure] = (squares - 2 * (exact @ self.centres.T)).argmin(axis=1)
+        return nearest
+
+
+def cluster_names(k):
+    """Name k clusters.
+
+    Examples
+    --------
+    >>> cluster_names(3)
+    ['c01', 'c02', 'c03']
+    """
+    width = max(2, len(str(k)))
+    return [f"c{number:0{width}d}" for number in range(1, k + 1)]
+
+
+def recommended_clusters(n_patients):
+    """Recommend a number of clusters: 10 to 50 below 2,000 patients, from there on 200.
+
+    Below, the square root of twice the number of patients, rounded to fives: a cluster should be
+    found in enough patients for a hazard ratio. 200 is what was published for thousands of
+    patients.
+
+    References
+    ----------
+    Wulczyn et al., npj Digital Medicine 2021;4:71, for 200.
+
+    Examples
+    --------
+    >>> [recommended_clusters(n) for n in (30, 120, 450, 1500, 3652)]
+    [10, 15, 30, 50, 200]
+    """
+    if n_patients >= 2000:
+        return 200
+    return min(50, max(10, 5 * round(math.sqrt(2 * n_patients) / 5)))
+
+
+def fit_clusters(sample, k, seed=0):
+    """Find k clusters of patches by k-means on standardised columns.
+
+    The best of 10 starts (k-means++) on at most 20,000 of the patches goes on with all of them.
+    On one thread, so that the result is the same bytes on any number of processors.
+
+    Parameters
+    ----------
+    sample : PatchSample or ndarray (n, dim)
+        Patches, as `sample_patches` draws them.
+    k : int
+        Clusters, at least 2.
+    seed : int, default 0
+
+    Returns
+    -------
+    Clusters
+
+    Raises
+    ------
+    DataError
+        When there are fewer distinct patches than clusters.
+    SchemaError
+        When ``k`` is below 2.
+
+    References
+    ----------
+    Arthur & Vassilvitskii, Proc. 18th ACM-SIAM Symposium on Discrete Algorithms 2007:1027.
+    """
+    if k < 2:
+        raise SchemaError(f"{count(k, 'cluster')}: expected at least 2.")
+    vectors = np.asarray(getattr(sample, "vectors", sample), dtype="float32")
+    mean, spread = _scale(vectors)
+    blank = Clusters(np.zeros((0, len(mean))), mean, spread, np.zeros(0, dtype=np.int64))
+    z = blank.standardise(vectors)
+    with one_thread():
+        labels = _kmeans(z, k, seed)
+    sizes = np.bincount(labels, minlength=k)
+    if not sizes.all():
+        distinct = count(len(np.unique(z, axis=0)), "distinct patch", "distinct patches")
+        raise DataError(f"{count(k, 'cluster')} of {distinct}: take fewer clusters.")
+    centres = _means(z, labels, k)
+    order = np.lexsort([*centres.T[::-1], -sizes])
+    return Clusters(centres[order], mean, spread, sizes[order], getattr(sample, "encoder_id", None))
+
+
+def _scale(vectors):
+    """Mean and standard deviation of each column, summed in float64; 0 for a constant one."""
+    mean = vectors.mean(axis=0, dtype="float64")
+    squares = np.zeros(len(mean))
+    for start in range(0, len(vectors), _BLOCK):
+        away = vectors[start : start + _BLOCK] - mean
+        squares += np.einsum("ij,ij->j", away, away)
+    varies = vectors.min(axis=0) < vectors.max(axis=0)
+    return mean, np.where(varies, np.sqrt(squares / len(vectors)), 0)
+
+
+def _kmeans(z, k, seed):
+    """Label patches by k-means; some labels stay unused where there are too few distinct ones."""
+    import warnings
+
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    if len(z) < k:
+        return np.zeros(len(z), dtype=np.int32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # too few distinct: the caller's error
+        some = z
+        if len(z) > START_PATCHES:
+            rows = np.random.default_rng(seed).permutation(len(z))[:START_PATCHES]
+            some = z[np.sort(rows)]
+        best = KMeans(k, n_init=STARTS, random_state=seed).fit(some)
+        if len(some) < len(z):
+            best = KMeans(k, init=best.cluster_centers_, n_init=1).fit(z)
+    return best.labels_
+
+
+def _means(z, labels, k):
+    """Mean of each cluster's patches, summed in float64 in the order of the rows."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=k))
+    return np.stack([z[rows].mean(axis=0, dtype="float64") for rows in np.split(order, ends[:-1])])
+
+
+def prevalence(patches, clusters, by="slide", patients=None, progress=None):
+    """Count which share of each patient's patches lies in each cluster.
+
+    Parameters
+    ----------
+    patches : PatchStore
+    clusters : Clusters
+    by : {"slide", "patch"}, default "slide"
+        ``"slide"``: the shares of a patient's slides are averaged, so that each slide counts the
+        same. ``"patch"``: all patches of a patient are one bag.
+    patients : sequence of str, optional
+        Default: all of the store.
+    progress : callable, optional
+        Called as ``progress(done, total, what)`` after each slide.
+
+    Returns
+    -------
+    DataFrame
+        A row a patient (sorted), a column a cluster (``c01`` ...); rows sum to 1.
+
+    Raises
+    ------
+    SchemaError
+        When the clusters are of another encoder, or ``by`` is unknown.
+    DataError
+        When some patients have no patch.
+    """
+    check_clusters(patches, clusters)
+    slides = patches.slides_of(patients)
+    counts = np.zeros((len(slides), clusters.k), dtype=np.int64)
+    for done, slide in enumerate(slides["slide_id"]):
+        counts[done] = np.bincount(label_slide(patches, clusters, slide), minlength=clusters.k)
+        if progress is not None:
+            progress(done + 1, len(slides), f"slide {slide}")
+    return shares(pd.DataFrame(counts, columns=clusters.names), slides["patient_id"], by)
+
+
+def shares(counts, patient_id, by="slide"):
+    """Turn counts of patches a slide and cluster into shares a patient.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        A row a slide, a column a cluster.
+    patient_id : sequence of str
+        Of each slide.
+    by : {"slide", "patch"}, default "slide"
+        As in `prevalence`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``patient_id``, sorted; rows sum to 1.
+    """
+    if by not in BY:
+        raise SchemaError(unknown_name("unit", by, list(BY)))
+    patient_id = pd.Index(np.asarray(patient_id), name="patient_id")
+    counts = counts.set_axis(patient_id).astype("float64")
+    if by == "slide":
+        counts = counts.div(counts.sum(axis=1), axis=0)
+    summed = counts.groupby(level=0, sort=True).sum()
+    return summed.div(summed.sum(axis=1), axis=0)
+
+
+def label_slide(patches, clusters, slide_id):
+    """Find the cluster of each patch of a slide: (n_patches,) of int32, 0 for ``c01``."""
+    return np.concatenate([clusters.assign(block) for block in patches.iterate(slide_id)])
+
+
+def check_clusters(patches, clusters):
+    """Raise SchemaError where clusters were made of another encoder's vectors."""
+    if clusters.dim != patches.dim:
+        raise SchemaError(
+            f"{patches.folder.name}: vectors of {patches.dim} columns; these clusters are of "
+            f"{clusters.dim}."
+        )
+    if clusters.encoder_id not in (None, patches.encoder_id):
+        raise SchemaError(
+            f"{patches.folder.name}: made by encoder {patches.encoder_id}; these clusters are of "
+            f"vectors of {clusters.encoder_id}. Extract the slides with that one."
+        )
+
+
+def match_clusters(reference, other):
+    """Match other clusters one to one with those of a reference, by the distance of their centres.
+
+    The sum of squared distances is the smallest possible (Hungarian algorithm), on the standardised
+    scale of the reference.
+
+    Parameters
+    ----------
+    reference, other : Clusters
+        Of the same encoder; they may differ in number.
+
+    Returns
+    -------
+    DataFrame
+        A row for each of ``other``: ``cluster``, ``matched`` (its name in the reference; None where
+        the reference has too few), ``distance``, and ``quality`` in 0..1: 1 - distance / distance
+        to the nearest centre of the reference that is not the match, at least 0. 1: the same place;
+        0: another cluster of the reference is as near, or there is no match.
+
+    References
+    ----------
+    Kuhn, Naval Research Logistics Quarterly 1955;2:83. The quality is the simplified silhouette of
+    a centre: Vendramin et al., Statistical Analysis and Data Mining 2010;3:209.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    encoders = {c.encoder_id for c in (reference, other)} - {None}
+    if reference.dim != other.dim or len(encoders) > 1:
+        raise SchemaError("clusters of two encoders cannot be matched.")
+    raw = other.mean + other.spread * other.centres
+    away = reference.standardise(raw)[:, None, :] - reference.centres
+    squares = np.einsum("ijk,ijk->ij", away, away)
+    rows, columns = linear_sum_assignment(squares)
+    distances = np.sqrt(squares)
+    found = pd.DataFrame(
+        {"cluster": other.names, "matched": None, "distance": np.nan, "quality": 0.0}
+    )
+    own = distances[rows, columns]
+    distances[rows, columns] = np.inf
+    rival = distances[rows].min(axis=1)
+    quality = 1 - np.divide(own, rival, out=np.ones(len(own)), where=rival > 0)
+    found.loc[rows, "matched"] = np.array(reference.names, dtype=object)[columns]
+    found.loc[rows, "distance"] = own
+    found.loc[rows, "quality"] = np.clip(quality, 0, 1)
+    return found

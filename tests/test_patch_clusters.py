@@ -1,0 +1,256 @@
+"""Clusters of patches: k-means, shares a patient, and matching, beside other implementations."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from tabular_trainers import DataError, SchemaError
+from tabular_trainers.patch_clusters import (
+    Clusters,
+    fit_clusters,
+    label_slide,
+    match_clusters,
+    prevalence,
+    recommended_clusters,
+    shares,
+)
+from tabular_trainers.patch_sample import sample_patches
+from tabular_trainers.patch_store import open_patches
+from tests.patch_stores import tissue_bags, write_store
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    bags, kinds = tissue_bags(n_slides=2)
+    return open_patches(write_store(tmp_path, bags)), kinds
+
+
+def blobs(n=3000, dim=8, k=5, spread=4.0, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0, spread, (k, dim))
+    return (centres[rng.integers(0, k, n)] + rng.normal(size=(n, dim))).astype("float32")
+
+
+def test_kinds_of_tissue_are_found(drawn):
+    patches, kinds = drawn
+    clusters = fit_clusters(sample_patches(patches), 4)
+    labels = np.concatenate([label_slide(patches, clusters, s) for s in kinds])
+    assert adjusted_rand_score(np.concatenate(list(kinds.values())), labels) == 1
+    assert labels.dtype == np.int32
+    assert clusters.names == ["c01", "c02", "c03", "c04"]
+    assert clusters.encoder_id == "drawn-1"
+    # numbered from the largest
+    assert clusters.sizes.tolist() == np.bincount(labels).tolist()
+    assert (np.diff(clusters.sizes) <= 0).all()
+
+
+def test_centres_are_means_of_their_patches():
+    x = blobs()
+    clusters = fit_clusters(x, 5)
+    z = StandardScaler().fit_transform(x.astype("float64"))
+    labels = clusters.assign(x)
+    expected = np.stack([z[labels == i].mean(axis=0) for i in range(5)])
+    np.testing.assert_allclose(clusters.centres, expected, atol=1e-6)
+    np.testing.assert_allclose(clusters.mean, x.mean(axis=0, dtype="float64"), rtol=1e-12)
+    np.testing.assert_allclose(clusters.spread, x.std(axis=0, dtype="float64"), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3000, 30_000])  # below and above what the starts are tried on
+def test_as_tight_as_scikit_learn_s(n):
+    x = blobs(n, k=12, spread=1.0)
+    z = StandardScaler().fit_transform(x.astype("float64"))
+    clusters = fit_clusters(x, 10)
+    ours = np.square(clusters.distance(x)).sum()
+    theirs = min(KMeans(10, n_init=1, random_state=s).fit(z).inertia_ for s in range(5))
+    assert ours < 1.005 * theirs
+
+
+def test_assigned_to_the_nearest_centre():
+    x = blobs(2500, k=7, spread=0.5)  # no gap between the clusters
+    clusters = fit_clusters(x, 7)
+    z = (x.astype("float64") - clusters.mean) / clusters.spread
+    far = np.linalg.norm(z[:, None] - clusters.centres, axis=2)
+    np.testing.assert_array_equal(clusters.assign(x), far.argmin(axis=1))
+    np.testing.assert_allclose(clusters.distance(x), far.min(axis=1), rtol=1e-9)
+    np.testing.assert_array_equal(clusters.assign(x.astype("float64")), far.argmin(axis=1))
+
+
+def test_a_patch_s_cluster_does_not_hang_on_its_neighbours():
+    x = blobs(2500, dim=300, k=20, spread=0.05)
+    clusters = fit_clusters(x[:500], 20)
+    together = clusters.assign(x)
+    np.testing.assert_array_equal(np.concatenate([clusters.assign(p[None]) for p in x]), together)
+    half = np.concatenate([clusters.assign(part) for part in np.array_split(x, 7)])
+    np.testing.assert_array_equal(half, together)
+
+
+def test_patches_halfway_are_decided_in_float64():
+    # Two centres 2e-4 apart, far from the origin: float32 sees no difference.
+    centres = np.array([[1000.0], [1000.0002]])
+    clusters = Clusters(centres, np.zeros(1), np.ones(1), np.array([1, 1]))
+    x = np.array([[1000.00005], [1000.00015], [5.0], [1e30]])
+    assert clusters.assign(x).tolist() == [0, 1, 0, 1]
+
+
+def test_huge_vectors_have_a_cluster():
+    clusters = fit_clusters(blobs(), 5)
+    x = np.full((3, 8), 3e38, dtype="float32")
+    x[1] = -x[1]
+    x[2] = 0
+    z = (x.astype("float64") - clusters.mean) / clusters.spread
+    expected = (np.square(clusters.centres).sum(1) - 2 * z @ clusters.centres.T).argmin(axis=1)
+    assert clusters.assign(x).tolist() == expected.tolist()
+    assert np.isfinite(clusters.distance(x)).all()
+
+
+def test_the_same_bytes_on_any_number_of_threads():
+    x = blobs(25_000, dim=40, k=12, spread=0.3)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            clusters = fit_clusters(x, 12)
+            found.append((clusters.centres.tobytes(), clusters.assign(x).tobytes()))
+    assert found[0] == found[1]
+    assert found[0][0] != fit_clusters(x, 12, seed=1).centres.tobytes()
+
+
+def test_a_constant_column_counts_nowhere():
+    x = np.insert(blobs(), 3, 0.1, axis=1)  # 0.1 is none of float32's: means of it are not exact
+    with_it, without = fit_clusters(x, 5), fit_clusters(np.delete(x, 3, axis=1), 5)
+    assert with_it.spread[3] == 0
+    assert (with_it.centres[:, 3] == 0).all()
+    np.testing.assert_array_equal(np.delete(with_it.centres, 3, axis=1), without.centres)
+    x[:, 3] = 1e6  # where it varies later on
+    np.testing.assert_array_equal(with_it.assign(x), without.assign(np.delete(x, 3, axis=1)))
+
+
+def test_too_few_patches():
+    x = np.repeat(np.eye(3, dtype="float32"), 10, axis=0)
+    assert fit_clusters(x, 3).sizes.tolist() == [10, 10, 10]
+    with pytest.raises(DataError, match="4 clusters of 3 distinct patches: take fewer"):
+        fit_clusters(x, 4)
+    with pytest.raises(DataError, match="40 clusters of 3 distinct patches"):
+        fit_clusters(x, 40)
+    with pytest.raises(SchemaError, match="1 cluster: expected at least 2"):
+        fit_clusters(x, 1)
+
+
+def test_shares_by_hand():
+    counts = pd.DataFrame({"c01": [3, 0, 1], "c02": [1, 4, 3]})
+    # P2 has slides 3:1 and 1:3. By slide (0.75 + 0.25) / 2; by patch 4 of 8. P1: 0 of 4.
+    found = shares(counts, ["P2", "P1", "P2"])
+    assert found.loc["P2"].tolist() == [0.5, 0.5]
+    assert found.loc["P1"].tolist() == [0, 1]
+    counts = pd.DataFrame({"c01": [3, 0], "c02": [1, 12]})
+    assert shares(counts, ["P1", "P1"]).loc["P1", "c01"] == 0.375  # (0.75 + 0) / 2
+    assert shares(counts, ["P1", "P1"], "patch").loc["P1", "c01"] == 3 / 16
+    with pytest.raises(SchemaError, match="unknown unit 'patient'"):
+        shares(counts, ["P1", "P1"], "patient")
+
+
+@pytest.mark.parametrize("by", ["slide", "patch"])
+def test_prevalence_counts_patches(tmp_path, by):
+    bags, _ = tissue_bags(n_patients=6, n_slides=1)
+    more, _ = tissue_bags(n_patients=4, n_slides=2, n_patches=15, seed=1)
+    patches = open_patches(write_store(tmp_path, bags | more))
+    clusters = fit_clusters(sample_patches(patches), 3)
+    found = prevalence(patches, clusters, by)
+    rows = [
+        (patient, slide, clusters.names[label])
+        for slide, (patient, vectors) in (bags | more).items()
+        for label in clusters.assign(vectors)
+    ]
+    long = pd.DataFrame(rows, columns=["patient_id", "slide", "cluster"])
+    unit = ["patient_id", "slide"] if by == "slide" else ["patient_id"]
+    expected = long.groupby(unit)["cluster"].value_counts(normalize=True).unstack(fill_value=0)
+    expected = expected.groupby("patient_id").mean()[clusters.names]
+    pd.testing.assert_frame_equal(found, expected, check_names=False, atol=1e-14)
+    assert np.abs(found.sum(axis=1) - 1).max() < 1e-12
+    some = prevalence(patches, clusters, by, patients=["P005", "P002"])
+    pd.testing.assert_frame_equal(some, found.loc[["P002", "P005"]])
+
+
+def test_clusters_of_another_encoder(drawn, tmp_path):
+    patches, _ = drawn
+    clusters = fit_clusters(sample_patches(patches), 3)
+    bags, _ = tissue_bags(dim=7)
+    other = open_patches(write_store(tmp_path / "wide", bags))
+    with pytest.raises(SchemaError, match="vectors of 7 columns; these clusters are of 6"):
+        prevalence(other, clusters)
+    bags, _ = tissue_bags()
+    other = open_patches(write_store(tmp_path / "other", bags, encoder_id="drawn-2"))
+    with pytest.raises(SchemaError, match="encoder drawn-2; these clusters are of .* drawn-1"):
+        prevalence(other, clusters)
+    with pytest.raises(SchemaError, match="two encoders"):
+        match_clusters(clusters, fit_clusters(sample_patches(other), 3))
+    with pytest.raises(SchemaError, match=r"shape \(2,\)"):
+        clusters.assign(np.zeros(2))
+
+
+def test_what_others_hold_changes_nothing(tmp_path):
+    bags, _ = tissue_bags(n_patients=10)
+    train = [f"P{i:03d}" for i in range(1, 8)]
+    found = []
+    for name, bag in (("clean", None), ("poisoned", np.full((40, 6), 1e30, dtype="float32"))):
+        held_out = {"P009-1": ("P009", bag)} if bag is not None else {}
+        patches = open_patches(write_store(tmp_path / name, bags | held_out))
+        clusters = fit_clusters(sample_patches(patches, train, n=100), 4)
+        others = prevalence(patches, clusters, patients=[*train, "P008", "P010"])
+        found.append((clusters, others))
+    for part in ("centres", "mean", "spread", "sizes"):
+        assert getattr(found[0][0], part).tobytes() == getattr(found[1][0], part).tobytes()
+    pd.testing.assert_frame_equal(found[0][1], found[1][1], check_exact=True)
+
+
+def some_clusters(k, seed, dim=3):
+    rng = np.random.default_rng(seed)
+    return Clusters(
+        rng.normal(size=(k, dim)), rng.normal(size=dim), rng.uniform(1, 3, dim), np.ones(k, int)
+    )
+
+
+@pytest.mark.parametrize(("k", "other_k"), [(5, 5), (6, 3), (3, 6)])
+@pytest.mark.parametrize("seed", range(4))
+def test_matching_is_the_best_of_all(k, other_k, seed):
+    reference, other = some_clusters(k, seed), some_clusters(other_k, seed + 100)
+    found = match_clusters(reference, other).set_index("cluster")
+    raw = other.centres * other.spread + other.mean
+    z = (raw - reference.mean) / reference.spread
+    far = np.linalg.norm(z[:, None] - reference.centres, axis=2)
+    most = max(k, other_k)
+    padded = np.zeros((most, most))
+    padded[:other_k, :k] = np.square(far)
+    best = min(itertools.permutations(range(most)), key=lambda p: padded[range(most), p].sum())
+    for i, name in enumerate(other.names):
+        if best[i] >= k:
+            assert found.loc[name, "matched"] is None
+            assert np.isnan(found.loc[name, "distance"])
+            assert found.loc[name, "quality"] == 0
+            continue
+        assert found.loc[name, "matched"] == reference.names[best[i]]
+        assert found.loc[name, "distance"] == pytest.approx(far[i, best[i]])
+        rival = np.delete(far[i], best[i]).min()
+        assert found.loc[name, "quality"] == pytest.approx(max(0, 1 - far[i, best[i]] / rival))
+
+
+def test_clusters_match_themselves_in_another_scale_and_order():
+    reference = some_clusters(6, 0)
+    order = np.array([3, 1, 5, 0, 2, 4])
+    raw = (reference.centres * reference.spread + reference.mean)[order]
+    other = Clusters((raw - 7) / 2, np.full(3, 7.0), np.full(3, 2.0), np.ones(6, int))
+    found = match_clusters(reference, other)
+    assert found["matched"].tolist() == [reference.names[i] for i in order]
+    np.testing.assert_allclose(found["distance"], 0, atol=1e-12)
+    np.testing.assert_allclose(found["quality"], 1)
+
+
+def test_recommended_numbers_grow():
+    found = [recommended_clusters(n) for n in range(1, 5000)]
+    assert (np.diff(found) >= 0).all()
+    assert (min(found), max(found)) == (10, 200)
