@@ -1,0 +1,421 @@
+"""Draw what lies where on a slide: the cluster of each patch, and its part of the risk.
+
+A map stands beside the tissue that it lies over, in the same frame: the part of the slide that has
+patches. Under the colours the tissue is grey, and as bright as it is in the slide, so that a colour
+on the map is that of the legend.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cluster_looks import OTHER, mark_colour, texture_pixels
+from .picture_parts import (
+    GAP_PX,
+    INK,
+    MARGIN_PX,
+    MUTED,
+    PAGE_PX,
+    PAPER,
+    Panel,
+    as_image,
+    fit,
+    font,
+    lay_out,
+    save_png,
+)
+from .requirements import need
+
+SHOWN = 12  # clusters in a legend
+TALLEST_PX = 860
+_ENLARGED = 3.0  # most, of a slide that is small
+_ROOM_UM = 1000.0  # least side of the part of a slide that is shown, where the slide is as large
+_LOW, _HIGH = (0, 90, 160), (190, 75, 0)  # ends of the scale of risk, after Okabe and Ito
+_LIGHT = {_LOW: (140, 190, 225), _HIGH: (245, 175, 110)}  # half way
+_MIDDLE = (247, 247, 247)
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a slide as it is drawn.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (h, w, 3)
+    x_um, y_um : float
+        Its upper left corner on the slide.
+    px_um : float
+        Micrometres a pixel.
+    """
+
+    pixels: np.ndarray
+    x_um: float
+    y_um: float
+    px_um: float
+
+    def image(self):
+        """Give it as a picture."""
+        return as_image(self.pixels)
+
+
+def view_patches(slide, frame, width_px, height_px):
+    """Read the part of a slide that has patches, with some room around it.
+
+    Parameters
+    ----------
+    slide : Slide
+    frame : pandas.DataFrame
+        Columns ``x_um, y_um, size_um`` of its patches.
+    width_px, height_px : int
+        The view is at most so large.
+
+    Returns
+    -------
+    View
+    """
+    whole = np.array([slide.width_px, slide.height_px]) * slide.mpp
+    corners = frame[["x_um", "y_um"]].to_numpy(dtype=float)
+    size_um = float(frame["size_um"].max())
+    low, high = corners.min(axis=0), corners.max(axis=0) + size_um
+    room = np.maximum(size_um, 0.04 * (high - low))
+    room = np.maximum(room, (_ROOM_UM - (high - low)) / 2)
+    low, high = np.maximum(low - room, 0), np.minimum(high + room, whole)
+    px_um = float(max((high - low) / (width_px, height_px)))
+    mpp = max(px_um, slide.mpp)
+    width, height = (max(1, math.floor(side / mpp + 1e-6)) for side in high - low)
+    pixels = slide.read(*low, width, height, mpp)
+    mpp = slide.pixel_mpp(mpp)
+    scale = min(_ENLARGED, mpp / px_um, width_px / width, height_px / height)
+    if scale > 1.02:
+        resampling = need("PIL.Image").Resampling.BICUBIC
+        size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        pixels = np.asarray(as_image(pixels).resize(size, resampling))
+        mpp *= width / size[0]
+    return View(pixels, float(low[0]), float(low[1]), mpp)
+
+
+def patch_places(view, frame):
+    """Give for each pixel of a view the row of the patch that it lies in, or -1.
+
+    Returns
+    -------
+    ndarray of int, shape (h, w)
+    """
+    height, width = view.pixels.shape[:2]
+    places = need("PIL.Image").new("I", (width, height), -1)
+    pen = need("PIL.ImageDraw").Draw(places)
+    corners = frame[["x_um", "y_um"]].to_numpy(dtype=float) - (view.x_um, view.y_um)
+    ends = corners + frame["size_um"].to_numpy(dtype=float)[:, None]
+    boxes = np.rint(np.concatenate([corners, ends], axis=1) / view.px_um).astype(int)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:] - 1, boxes[:, :2])
+    for row, box in enumerate(boxes.tolist()):
+        pen.rectangle(box, fill=row)
+    return np.asarray(places)
+
+
+def colour_clusters(view, frame, labels, looks):
+    """Colour the patches of a view by their clusters.
+
+    Parameters
+    ----------
+    view : View
+    frame : pandas.DataFrame
+    labels : ndarray of int, shape (n_patches,)
+        Positions in ``looks``.
+    looks : sequence of Look
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    places = patch_places(view, frame)
+    kinds, firsts = _kinds(looks)
+    colours = np.array([looks[first].colour for first in firsts], dtype=float)
+    marks = np.array([mark_colour(looks[first].colour) for first in firsts], dtype=float)
+    textures = [looks[first].texture for first in firsts]
+    kind = np.where(places >= 0, kinds[np.asarray(labels)][places], -1)
+    painted = colours[kind]
+    for texture in sorted(set(textures) - {"plain"}):
+        has = np.array([own == texture for own in textures])[kind]
+        has &= texture_pixels(kind.shape, texture)
+        painted[has] = marks[kind[has]]
+    return as_image(_over_tissue(view, places, painted, kind))
+
+
+def colour_terms(view, frame, terms, limit):
+    """Colour the patches of a view by numbers, on a scale from -limit to limit.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    places = patch_places(view, frame)
+    colours = risk_colours(np.asarray(terms, dtype=float) / limit)
+    return as_image(_over_tissue(view, places, colours[places], np.minimum(places, 0)))
+
+
+def risk_colours(values):
+    """Give colours for values from -1 (blue) over 0 (nearly white) to 1 (orange-brown).
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n,)
+        Those beyond -1 and 1 have the colour of the ends.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 3)
+    """
+    stops = np.array([_LOW, _LIGHT[_LOW], _MIDDLE, _LIGHT[_HIGH], _HIGH], dtype=float)
+    places = np.linspace(-1, 1, len(stops))
+    return np.stack([np.interp(values, places, stops[:, i]) for i in range(3)], axis=1)
+
+
+def symmetric_limit(values, share=0.98):
+    """Choose one end for a scale around 0 that serves all slides of a cohort.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        The terms of all patches that will be drawn, or a sample of them.
+    share : float, default 0.98
+        Part of the values that lies within the scale; the others have the colour of its ends.
+
+    Returns
+    -------
+    float
+        Above 0, of two digits.
+    """
+    values = np.abs(np.asarray(values, dtype=float))
+    limit = float(np.quantile(values, share)) if len(values) else 0.0
+    if not limit > 0:
+        return 1.0
+    decade = 10.0 ** (math.floor(math.log10(limit)) - 1)
+    return math.ceil(limit / decade - 1e-9) * decade
+
+
+def draw_cluster_map(slide, frame, labels, looks, path, *, title, lines=()):
+    """Draw a slide beside the clusters of its patches.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    frame : pandas.DataFrame
+        Columns ``x_um, y_um, size_um`` of its patches.
+    labels : ndarray of int, shape (n_patches,)
+        Cluster of each patch, as a position in ``looks``.
+    looks : sequence of Look
+        From ``cluster_looks``.
+    path : path
+        A PNG; written whole or not at all.
+    title : str
+    lines : sequence of str, optional
+        Stand below the title.
+    """
+    view, box = _view_for_page(slide, frame)
+    coloured = colour_clusters(view, frame, labels, looks)
+    panels = [Panel("tissue", view.image(), view.px_um), Panel("clusters", coloured, view.px_um)]
+    legend = cluster_legend(labels, looks, PAGE_PX - 2 * MARGIN_PX)
+    save_png(lay_out(title, lines, [*_beside(panels, box), [Panel("", legend)]]), path)
+
+
+def draw_risk_map(slide, frame, terms, path, *, limit, title, lines=(), unit="log hazard"):
+    """Draw a slide beside what each of its patches adds to the patient's risk.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    frame : pandas.DataFrame
+        Columns ``x_um, y_um, size_um`` of its patches.
+    terms : ndarray of float, shape (n_patches,)
+    path : path
+        A PNG; written whole or not at all.
+    limit : float
+        The scale goes from -limit to limit; ``symmetric_limit`` gives one for a cohort.
+    title : str
+    lines : sequence of str, optional
+        Stand below the title, such as whether the terms are exact.
+    unit : str, default "log hazard"
+    """
+    view, box = _view_for_page(slide, frame)
+    coloured = colour_terms(view, frame, terms, limit)
+    panels = [
+        Panel("tissue", view.image(), view.px_um),
+        Panel("part of the risk", coloured, view.px_um),
+    ]
+    bar = risk_legend(terms, limit, unit, PAGE_PX - 2 * MARGIN_PX)
+    save_png(lay_out(title, lines, [*_beside(panels, box), [Panel("", bar)]]), path)
+
+
+def cluster_legend(labels, looks, width_px, shown=SHOWN, size=15):
+    """Draw the legend of the clusters on one slide: its largest, with their shares.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_patches,)
+    looks : sequence of Look
+    width_px : int
+    shown : int, default 12
+        What is not shown, or has no colour of its own, is one last entry.
+    size : int, default 15
+        Of the letters, in pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    entries = _legend_entries(labels, looks, shown)
+    typeface, line = font(size), size + 9
+    swatch = 2 * size - 6
+    widest = max(swatch + 10 + typeface.getlength(words) for _, words in entries)
+    columns = int(max(1, min(len(entries), (width_px + GAP_PX) // (widest + GAP_PX))))
+    rows = math.ceil(len(entries) / columns)
+    column_px = min((width_px + GAP_PX) / columns, max(widest + 2 * GAP_PX, 150))
+    legend = need("PIL.Image").new("RGB", (width_px, rows * line), PAPER)
+    pen = need("PIL.ImageDraw").Draw(legend)
+    for number, (look, words) in enumerate(entries):
+        column, row = divmod(number, rows)
+        x, y = round(column * column_px), row * line
+        legend.paste(as_image(_swatch(look, swatch, size)), (x, y + 3))
+        pen.rectangle((x, y + 3, x + swatch - 1, y + 2 + size), outline=MUTED)
+        room = column_px - GAP_PX - swatch - 10
+        words = fit(words, typeface, max(room, 60))
+        pen.text((x + swatch + 10, y + 3 + size / 2), words, INK, typeface, anchor="lm")
+    return legend
+
+
+def risk_legend(terms, limit, unit, width_px, size=15):
+    """Draw the colour bar of a risk map, where the slide's patches lie on it, and their mean.
+
+    Parameters
+    ----------
+    terms : ndarray of float, shape (n_patches,)
+    limit : float
+    unit : str
+    width_px : int
+    size : int, default 15
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    typeface = font(size)
+    bar_px, bar_height = min(560, width_px - 80), size + 3
+    left, top, hill = 40, 2 * size + 12, 2 * size
+    legend = need("PIL.Image").new("RGB", (width_px, top + bar_height + 3 * size + 8), PAPER)
+    pen = need("PIL.ImageDraw").Draw(legend)
+    scale = risk_colours(np.linspace(-1, 1, bar_px))
+    legend.paste(as_image(np.repeat(np.rint(scale)[None], bar_height, axis=0)), (left, top))
+    pen.rectangle((left, top, left + bar_px - 1, top + bar_height - 1), outline=MUTED)
+    terms = np.asarray(terms, dtype=float)
+    counts, _ = np.histogram(np.clip(terms / limit, -1, 1), bins=56, range=(-1, 1))
+    step = bar_px / len(counts)
+    for number, share in enumerate(counts / counts.max()):
+        if share > 0:
+            x, height = left + number * step, max(1, round(share * hill))
+            pen.rectangle((x, top - 3 - height, x + step - 2, top - 3), fill=(150, 156, 163))
+    for value in (-1, -0.5, 0, 0.5, 1):
+        x = left + (value + 1) / 2 * (bar_px - 1)
+        pen.line((x, top + bar_height, x, top + bar_height + 4), MUTED)
+        beyond = {-1: "≤ ", 1: "≥ "}.get(value, "") if np.abs(terms).max() > limit else ""
+        words = f"{beyond}{signed(value * limit)}"
+        pen.text((x, top + bar_height + 7), words, INK, typeface, anchor="mt")
+    words = (
+        f"part of the patient's risk in a patch ({unit}); mean of this slide {signed(terms.mean())}"
+    )
+    y = top + bar_height + 2 * size
+    pen.text((left, y + 4), fit(words, typeface, width_px - left), INK, typeface)
+    return legend
+
+
+def signed(value):
+    """Write a number with its sign and two or three digits: +0.31, −1.2, 0."""
+    if abs(value) < 5e-4:
+        return "0"
+    return (
+        f"{value:+.2g}".replace("-", "−") if abs(value) < 1 else f"{value:+.3g}".replace("-", "−")
+    )
+
+
+def _view_for_page(slide, frame):
+    """Read a view for one of two panels; they lie beside each other unless they are wide."""
+    half, whole = (PAGE_PX - 2 * MARGIN_PX - GAP_PX) // 2, PAGE_PX - 2 * MARGIN_PX
+    beside = view_patches(slide, frame, half, TALLEST_PX)
+    height, width = beside.pixels.shape[:2]
+    if width > 1.9 * height:
+        return view_patches(slide, frame, whole, TALLEST_PX), True
+    return beside, False
+
+
+def _beside(panels, stacked):
+    return [[panel] for panel in panels] if stacked else [panels]
+
+
+def _kinds(looks):
+    """Tell which clusters look alike: (kind of each cluster, first cluster of each kind)."""
+    known, kinds, firsts = {}, [], []
+    for position, look in enumerate(looks):
+        key = (look.colour, look.texture)
+        if key not in known:
+            known[key] = len(firsts)
+            firsts.append(position)
+        kinds.append(known[key])
+    return np.array(kinds), firsts
+
+
+def _over_tissue(view, places, painted, kind):
+    """Lay colours over the grey tissue, with a line where one kind meets another."""
+    grey = view.pixels @ np.array([0.299, 0.587, 0.114])
+    inside = places >= 0
+    out = np.repeat(255 - 0.4 * (255 - grey)[..., None], 3, axis=2)
+    if inside.any():
+        # Darker towards black and lighter towards white: the hue stays that of the legend.
+        relief = (grey[inside] - np.median(grey[inside]))[:, None] / 255
+        ends = np.where(relief > 0, 255.0, 0.0)
+        share = np.minimum(0.5 * np.abs(relief), 0.2)
+        out[inside] = (1 - share) * painted[inside] + share * ends
+    line = np.zeros(kind.shape, dtype=bool)
+    line[1:] |= kind[1:] != kind[:-1]
+    line[:, 1:] |= kind[:, 1:] != kind[:, :-1]
+    out[line] = 0.55 * out[line] + 0.45 * np.array(INK)
+    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+
+
+def _legend_entries(labels, looks, shown):
+    """List (look, words) of what is on a slide, the largest first, the rest as one."""
+    labels = np.asarray(labels)
+    counts = np.bincount(labels, minlength=len(looks))
+    by_label, rest, n_rest = {}, 0, 0
+    for look, n in zip(looks, counts.tolist(), strict=True):
+        if look.is_other and n:
+            rest, n_rest = rest + n, n_rest + 1
+        elif n:
+            known = by_label.get(look.label)
+            by_label[look.label] = (look, n + (known[1] if known else 0))
+    ranked = sorted(by_label.values(), key=lambda entry: -entry[1])
+    entries = [(look, f"{look.label}  {_percent(n, len(labels))}") for look, n in ranked[:shown]]
+    if rest or ranked[shown:]:
+        n = rest + sum(n for _, n in ranked[shown:])
+        number = n_rest + len(ranked[shown:])
+        words = f"{number} {OTHER if number > 1 else 'other cluster'}  {_percent(n, len(labels))}"
+        entries.append((None, words))
+    return entries
+
+
+def _percent(n, n_all):
+    share = 100 * n / n_all
+    return f"{share:.0f}%" if share >= 0.95 or n == 0 else f"{share:.1g}%"
+
+
+def _swatch(look, width, height):
+    from .cluster_looks import GREY
+
+    colour = GREY if look is None else look.colour
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    pixels[:] = colour
+    if look is not None:
+        pixels[texture_pixels((height, width), look.texture)] = mark_colour(colour)
+    return pixels

@@ -1,0 +1,55 @@
+"""The page of a patient: chosen patches, charts, with a slide and without."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tabular_trainers.embed.case_pages import Case, CaseSlide, draw_case_page, top_patches
+from tabular_trainers.embed.cluster_looks import cluster_looks
+from tabular_trainers.embed.slide_reading import open_slide
+from tests.embed.small_slides import write_slide
+
+CLUSTERS = ("c01", "c02", "c03")
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    cohort = pd.DataFrame(rng.dirichlet([2, 1, 1], 30), columns=list(CLUSTERS))
+    times = np.linspace(0, 60, 50)
+    return Case(
+        "P1",
+        ("risk +0.42",),
+        cohort.iloc[3],
+        cohort,
+        (("age", "63"), ("stage", "III")),
+        times,
+        np.exp(-0.02 * times),
+        "months",
+    )
+
+
+def test_top_patches_are_the_strongest_of_each_direction():
+    raising, lowering = top_patches(np.array([0.5, -0.1, 2.0, 0.0, 0.3, -4.0]), n=2)
+    assert raising.tolist() == [2, 0]
+    assert lowering.tolist() == [5, 1]
+    raising, lowering = top_patches(np.array([0.5, 0.0]))
+    assert raising.tolist() == [0]
+    assert lowering.tolist() == []
+
+
+def test_a_page_with_its_slide_and_one_without(case, tmp_path):
+    looks = cluster_looks(CLUSTERS)
+    frame = pd.DataFrame({"x_um": [128.0, 192.0], "y_um": 128.0, "size_um": 64.0})
+    shown = CaseSlide("S1", frame, np.array([0, 2]), np.array([0.4, -0.2]))
+    with open_slide(write_slide(tmp_path / "S1.tiff")) as slide:
+        path = tmp_path / "with.png"
+        draw_case_page(case, path, banner="Not cleared.", looks=looks, shown=shown, slide=slide)
+    draw_case_page(case, tmp_path / "without.png", banner="Not cleared.", looks=looks)
+    sizes = []
+    for name in ("with", "without"):
+        with Image.open(tmp_path / f"{name}.png") as page:
+            sizes.append(page.size)
+    assert sizes[0][0] == sizes[1][0] == 1754
+    assert sizes[0][1] > sizes[1][1] + 400

@@ -1,0 +1,112 @@
+"""Maps show each patch where it is, in the colour that the legend gives to its cluster or term."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tabular_trainers.embed.cluster_looks import COLOURS, GREY, cluster_looks
+from tabular_trainers.embed.maps import (
+    colour_clusters,
+    colour_terms,
+    draw_cluster_map,
+    draw_risk_map,
+    patch_places,
+    risk_colours,
+    symmetric_limit,
+    view_patches,
+)
+from tabular_trainers.embed.slide_reading import open_slide
+from tests.embed.small_slides import write_slide
+
+SIZE_UM = 64.0
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    path = write_slide(tmp_path_factory.mktemp("maps") / "S1.tiff")
+    with open_slide(path) as slide:
+        yield slide
+
+
+@pytest.fixture
+def frame():
+    """Patches of 64 um on the tissue of small_slides: 8 columns, 4 rows."""
+    x, y = np.meshgrid(128 + SIZE_UM * np.arange(8), 128 + SIZE_UM * np.arange(4))
+    return pd.DataFrame({"x_um": x.ravel(), "y_um": y.ravel(), "size_um": SIZE_UM})
+
+
+def middle(image, view, patch):
+    """Give the median colour of the inner half of a patch."""
+    at = [patch["x_um"] - view.x_um + SIZE_UM / 4, patch["y_um"] - view.y_um + SIZE_UM / 4]
+    left, top = (round(value / view.px_um) for value in at)
+    side = round(SIZE_UM / 2 / view.px_um)
+    return np.median(np.asarray(image)[top : top + side, left : left + side], axis=(0, 1))
+
+
+def test_a_view_holds_all_patches_with_room_and_a_true_scale(slide, frame):
+    view = view_patches(slide, frame, 600, 400)
+    height, width = view.pixels.shape[:2]
+    assert width <= 600
+    assert height <= 400
+    assert view.x_um <= 128 - SIZE_UM
+    assert view.x_um + width * view.px_um >= 128 + 9 * SIZE_UM
+    # The tissue of small_slides begins at 128 um: the view is dark from there on.
+    dark = view.pixels[..., 1].astype(int) < 215
+    left = np.flatnonzero(dark.mean(axis=0) > 0.3)[0]
+    assert view.x_um + left * view.px_um == pytest.approx(128, abs=2 * view.px_um)
+
+
+def test_each_patch_lies_where_it_is(slide, frame):
+    view = view_patches(slide, frame, 600, 400)
+    places = patch_places(view, frame)
+    x_um = view.x_um + (np.arange(places.shape[1]) + 0.5) * view.px_um
+    y_um = view.y_um + (np.arange(places.shape[0]) + 0.5) * view.px_um
+    column, row = (np.floor((v - 128) / SIZE_UM) for v in (x_um, y_um))
+    expected = row[:, None] * 8 + column[None]
+    inside = ((row >= 0) & (row < 4))[:, None] & ((column >= 0) & (column < 8))[None]
+    assert (places == np.where(inside, expected, -1)).all()
+
+
+def test_a_patch_has_the_colour_of_its_cluster(slide, frame):
+    view = view_patches(slide, frame, 600, 400)
+    looks = cluster_looks(["c01", "c02", "c03"], {"c03": "fat", "c01": "fat"})
+    labels = np.arange(len(frame)) % 3
+    image = colour_clusters(view, frame, labels, looks)
+    assert looks[0].colour == looks[2].colour == COLOURS[0]
+    assert looks[1].colour == COLOURS[1]
+    for row, label in enumerate(labels):
+        seen = middle(image, view, frame.iloc[row])
+        distances = [np.abs(seen - colour).sum() for colour in (*COLOURS, GREY)]
+        assert int(np.argmin(distances)) == (1 if label == 1 else 0)
+
+
+def test_a_patch_has_the_colour_of_its_term(slide, frame):
+    view = view_patches(slide, frame, 600, 400)
+    terms = np.linspace(-2, 2, len(frame))
+    image = colour_terms(view, frame, terms, 1.0)
+    for row, term in enumerate(terms):
+        seen = middle(image, view, frame.iloc[row])
+        assert np.abs(seen - risk_colours(np.array([term]))[0]).max() < 45
+        if abs(term) > 0.4:
+            assert (seen[0] > seen[2]) == (term > 0)
+
+
+def test_the_scale_of_risk_is_symmetric_and_covers_most():
+    values = np.concatenate([np.linspace(-0.5, 1.0, 1000), [50.0]])
+    limit = symmetric_limit(values)
+    assert 0.95 < limit < 1.0
+    assert symmetric_limit(-values) == limit
+    assert symmetric_limit(np.zeros(5)) == 1.0
+
+
+def test_maps_are_written_whole(slide, frame, tmp_path):
+    looks = cluster_looks([f"c{i:02d}" for i in range(1, 201)])
+    labels = np.arange(len(frame)) * 6
+    draw_cluster_map(slide, frame, labels, looks, tmp_path / "clusters.png", title="S1")
+    draw_risk_map(
+        slide, frame, np.linspace(-1, 1, 32), tmp_path / "risk.png", limit=0.9, title="S1"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clusters.png", "risk.png"]
+    with Image.open(tmp_path / "risk.png") as page:
+        assert page.size[0] == 1400
