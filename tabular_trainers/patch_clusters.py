@@ -86,8 +86,14 @@ class Clusters:
             found[block] = self._nearest(vectors[block])
         return found
 
-    def distance(self, vectors):
+    def distance(self, vectors, labels=None):
         """Measure how far each patch is from its own centre, on the standardised scale.
+
+        Parameters
+        ----------
+        vectors : ndarray (n, dim)
+        labels : ndarray (n,) of int, optional
+            What `assign` said of them; default: it is asked.
 
         Returns
         -------
@@ -95,7 +101,7 @@ class Clusters:
         """
         vectors = self._checked(vectors)
         found = np.empty(len(vectors))
-        own = self.assign(vectors)
+        own = self.assign(vectors) if labels is None else labels
         for start in range(0, len(vectors), _BLOCK):
             block = slice(start, start + _BLOCK)
             away = self.standardise(vectors[block].astype("float64")) - self.centres[own[block]]

@@ -155,11 +155,13 @@ class PatchStore:
             return file.read(columns, use_threads=False).to_pandas(ignore_metadata=True)
 
     def _file(self, slide_id):
-        known = self.slides["slide_id"].to_numpy()
-        place = np.flatnonzero(known == slide_id)
-        if not len(place):
-            raise SchemaError(unknown_name("slide", slide_id, list(known)))
-        return self.slides["file"].iloc[place[0]]
+        path = self.folder / "patch" / f"{slide_id}.parquet"
+        if not path.is_file():
+            known = list(self.slides["slide_id"])
+            if slide_id in known:
+                raise SchemaError(f"patch/{path.name}: no such file. {_AGAIN}")
+            raise SchemaError(unknown_name("slide", slide_id, known))
+        return path
 
 
 def open_patches(store):

@@ -133,6 +133,9 @@ def test_names_that_are_not_there(tmp_path, bags):
     patches = open_patches(write_store(tmp_path, bags))
     with pytest.raises(SchemaError, match="unknown slide 's3'.*Did you mean 'S3'"):
         patches.vectors("s3")
+    (tmp_path / "patch" / "S3.parquet").unlink()
+    with pytest.raises(SchemaError, match="patch/S3.parquet: no such file"):
+        patches.frame("S3")
     with pytest.raises(DataError, match="1 patient without any patch in it: P3"):
         patches.slides_of(["P1", "P3"])
 
