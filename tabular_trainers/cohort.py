@@ -50,6 +50,9 @@ class Cohort:
         What a synthetic cohort was drawn from.
     sources : tuple of str
         Public collections that the patients come from, such as TCGA.
+    config_file, data : str or None
+        The ``cohort.toml`` it was read from, and the folder of its tables where another was given;
+        absolute, so that a run can be opened again from anywhere. None when it was made in memory.
     """
 
     title: str
@@ -66,6 +69,8 @@ class Cohort:
     endpoint_problems: dict[str, Problems] = field(default_factory=dict)
     truth: Truth | None = None
     sources: tuple[str, ...] = ()
+    config_file: str | None = None
+    data: str | None = None
 
     def __post_init__(self):
         """Start the flow of patients where none is given."""

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.cohort_encoders import facts_of_tables
+from tabular_trainers.cohort_encoders import facts_of_tables, pooling_of_tables
 from tabular_trainers.cohort_parts import Block
 from tabular_trainers.cohort_tables import label_text, one_row_each, tables_of
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest, rows
@@ -87,6 +87,7 @@ def read_block(name, options, reading):
         n_rows=sum(len(part.frame) for part in found),
         encoder_id=encoder_id,
         pretrained_on=pretrained_on,
+        pooling=pooling_of_tables(metadata),
     )
     if len(problems.messages) > before:
         return None, {}

@@ -3,6 +3,8 @@
 import json
 import re
 
+from tabular_trainers.tables import POOLING
+
 UNKNOWN = "unknown"
 _BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
 _ID_WIDTH = 60  # of an encoder's id in a sentence; run.json has all of it
@@ -39,6 +41,18 @@ def facts_of_tables(metadata, declared):
     known = tuple(name for name in found if name != UNKNOWN)
     pretrained_on = (known or tuple(found)) if named else ((UNKNOWN,) if encoders else None)
     return ", ".join(encoders) or None, pretrained_on
+
+
+def pooling_of_tables(metadata):
+    """Tell how patches became the rows of a block, where one of its tables says so.
+
+    Examples
+    --------
+    >>> pooling_of_tables([{}, {"how": "mean", "level": "patch", "by": "slide"}])
+    {'how': 'mean', 'level': 'patch', 'by': 'slide'}
+    """
+    found = [m for m in metadata if all(key in m for key in POOLING)]
+    return {key: found[0][key] for key in POOLING} if len(found) == 1 else None
 
 
 def _names(text):

@@ -85,6 +85,8 @@ def load(config, data=None, endpoint=None):
         source_hash=_hash(config, reader),
         endpoint_problems=endpoint_problems,
         sources=sources_of(options.sources, patients),
+        config_file=str(Path(config).absolute()),
+        data=None if data is None else reader.folder,
     )
 
 

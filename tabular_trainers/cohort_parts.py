@@ -29,6 +29,9 @@ class Block:
         What made the columns, where the table says so.
     pretrained_on : tuple of str or None
         Data sets that this encoder was trained on; (): none, None: nobody says.
+    pooling : dict or None
+        How patches of a store became one row (``how``, ``level``, ``by`` of ``embed pool``), where
+        one table of the block says so.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Block:
     n_rows: int = 0
     encoder_id: str | None = None
     pretrained_on: tuple[str, ...] | None = None
+    pooling: dict | None = None
 
 
 @dataclass(frozen=True)

@@ -77,28 +77,16 @@ def explain(evaluation, n_jobs=1, store=None, progress=None):
 
 def explain_fold(context, feature_set, model, repeat, fold, parameters):
     """Fit the model of one fold again and explain the patients held out."""
-    from tabular_trainers.models import find_model, make_model
+    from tabular_trainers.models import find_model
 
     plan, analysis = context.plan, context.plan.analysis
-    late, seed = is_late(feature_set), plan.fold_seed(repeat, fold)
-    spec = find_model(model, plan.task, late)
+    spec = find_model(model, plan.task, is_late(feature_set))
     train, test = plan.positions(repeat, fold)
     shown = analysis.patient_id[test].isin(context.shown[spec.shap_kind])
     if spec.shap_kind == "sampled":
         test, shown = test[shown], shown[shown]
     X = analysis.X[list(analysis.feature_sets[feature_set])]
-    pipeline = make_model(
-        model,
-        plan.task,
-        analysis.categorical,
-        analysis.reduce,
-        json.loads(parameters),
-        random_state=seed,
-        score_only=True,
-        late=late,
-    )
-    site = None if analysis.site is None else analysis.site[train]
-    pipeline.fit(X.iloc[train], analysis.y[train], model__groups=site)
+    pipeline = fit_again(plan, feature_set, model, repeat, fold, parameters)
     where = {
         "repeat": int(repeat),
         "fold": int(fold),
@@ -109,6 +97,7 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
     if not len(test):
         none = pd.DataFrame(columns=[*KEYS, "block", "contribution"])
         return {"blocks": none, **_folded(none[KEYS], pd.DataFrame(), pd.DataFrame())}
+    seed = plan.fold_seed(repeat, fold)
     base, contributions, values = contributions_of(
         pipeline, spec, X.iloc[test], X.iloc[_background(train, seed)], seed
     )
@@ -122,6 +111,41 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
         "blocks": pd.concat(summed, ignore_index=True),
         **_folded(ids[shown].reset_index(drop=True), contributions[shown], values[shown]),
     }
+
+
+def fit_again(plan, feature_set, model, repeat, fold, parameters):
+    """Fit the model of one fold with the hyper-parameters that were chosen: the same model again.
+
+    Parameters
+    ----------
+    plan : Plan
+    feature_set, model : str
+    repeat, fold : int
+    parameters : str
+        JSON, as in the table ``trials``.
+
+    Returns
+    -------
+    Pipeline
+        It gives risks, but not every model's survival curves.
+    """
+    from tabular_trainers.models import make_model
+
+    analysis = plan.analysis
+    train, _ = plan.positions(repeat, fold)
+    pipeline = make_model(
+        model,
+        plan.task,
+        analysis.categorical,
+        analysis.reduce,
+        json.loads(parameters),
+        random_state=plan.fold_seed(repeat, fold),
+        score_only=True,
+        late=is_late(feature_set),
+    )
+    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    site = None if analysis.site is None else analysis.site[train]
+    return pipeline.fit(X.iloc[train], analysis.y[train], model__groups=site)
 
 
 def _folded(patients, contributions, values):

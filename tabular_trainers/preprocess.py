@@ -209,11 +209,44 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         base : float
             ``terms.sum(axis=1) + base`` equals ``transform(X) @ coef``.
         """
-        if self.keep_missing:
-            raise ValueError("linear_terms needs imputed numbers; build with keep_missing=False.")
+        weight, base = self._expanded_weights(coef)
         z, _ = self._standardised(X)
+        terms = np.zeros((len(X), len(self.columns_)))
+        where = {c: j for j, c in enumerate(self.columns_)}
+        np.add.at(terms, (slice(None), [where[c] for c in self.expanded_source_]), z * weight)
+        return pd.DataFrame(terms, index=X.index, columns=self.columns_), base
+
+    def linear_weights(self, coef):
+        """Give the terms of `linear_terms` as straight lines in the numbers of the user's columns.
+
+        Parameters
+        ----------
+        coef : array of shape (n_outputs,)
+
+        Returns
+        -------
+        slopes, offsets : Series
+            Index: the numeric columns. Where a number x is known, its term is ``slope * x +
+            offset``; zero for columns left out.
+        """
+        weight, _ = self._expanded_weights(coef)
+        slopes = pd.Series(0.0, index=self.numeric_)
+        offsets = slopes.copy()
+        at_zero = -self.centre_ / self.spread_ * weight
+        n_used, n_indicators = len(self.used_), len(self.indicators_)
+        slopes.iloc[self.used_] = (weight / self.spread_)[:n_used]
+        offsets.iloc[self.used_] = at_zero[:n_used]
+        # A known number's indicator of being missing is zero, which is not its mean.
+        offsets.iloc[self.indicators_] += at_zero[n_used : n_used + n_indicators]
+        return slopes, offsets
+
+    def _expanded_weights(self, coef):
+        """Carry coefficients of the outputs back to the standardised expanded columns."""
+        if self.keep_missing:
+            raise ValueError("linear terms need imputed numbers; build with keep_missing=False.")
+        check_is_fitted(self, "output_names_")
         coef = np.asarray(coef, dtype=np.float64)
-        weight = np.zeros(z.shape[1])
+        weight = np.zeros(len(self.expanded_))
         n_direct = len(self.direct_)
         weight[self.direct_] = coef[:n_direct]
         base = 0.0
@@ -225,10 +258,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
             loadings = self.loadings_[block]
             weight[positions] = loadings @ coef[start : start + loadings.shape[1]]
             start += loadings.shape[1]
-        terms = np.zeros((len(X), len(self.columns_)))
-        where = {c: j for j, c in enumerate(self.columns_)}
-        np.add.at(terms, (slice(None), [where[c] for c in self.expanded_source_]), z * weight)
-        return pd.DataFrame(terms, index=X.index, columns=self.columns_), base
+        return weight, base
 
     @property
     def outputs_(self):

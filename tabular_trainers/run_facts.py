@@ -60,6 +60,8 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "n_events": int(event.sum()),
         "config_hash": config_hash,
         "source_hash": cohort.source_hash,
+        "cohort_file": cohort.config_file,
+        "data": cohort.data,
         "seed": plan.seed,
         "feature_sets": list(analysis.feature_sets),
         "models": list(plan.models),

@@ -28,7 +28,9 @@ READABLE = (
 )
 # "None" and "null" stay text: in clinical tables they are also levels ("None" = no metastasis).
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan")
-ENCODER = ("encoder_id", "pretrained_on")  # what a table's metadata may say of its columns
+# What a table's metadata may say of its columns: who made them, and how patches became a row.
+ENCODER = ("encoder_id", "pretrained_on")
+POOLING = ("how", "level", "by")
 STRIP_CELLS = 1 << 20  # of a Parquet file, read at a time
 
 
@@ -64,7 +66,8 @@ def read_table(uri, text=()):
     -------
     pandas.DataFrame
         Rows in file order. An npz gives the column ``id`` and one column a dimension (``e000``).
-        ``attrs`` has ``encoder_id`` and ``pretrained_on`` where a Parquet's metadata name them.
+        ``attrs`` has ``encoder_id``, ``pretrained_on``, and how patches were pooled (``how``,
+        ``level``, ``by``) where a Parquet's metadata name them.
 
     Raises
     ------
@@ -244,7 +247,7 @@ def _read_parquet(stream, name):
     facts = table.schema.metadata or {}
     frame.attrs |= {
         key: facts[key.encode()].decode(errors="replace")
-        for key in ENCODER
+        for key in (*ENCODER, *POOLING)
         if key.encode() in facts
     }
     return frame

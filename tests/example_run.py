@@ -450,6 +450,8 @@ def _run_facts(kind, n, n_events, feature_sets, models, baseline, full, site):
         "n_events": n_events,
         "config_hash": "c" * 64,
         "source_hash": "5" * 64,
+        "cohort_file": None,
+        "data": None,
         "seed": 7,
         "feature_sets": list(feature_sets),
         "models": list(models),

@@ -57,6 +57,26 @@ def test_a_column_acts_only_through_its_own_term():
     assert moved == ["clinical.stage", "image.e007"]
 
 
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("reduce", [{"image": {"pca": 4}}, None])
+def test_weights_of_columns_give_the_terms_of_known_numbers(scale, reduce):
+    """Also where a column has an indicator of being missing, is left out, or is behind a PCA."""
+    train, test = table(), table(seed=1)
+    for X in (train, test):
+        X["clinical.twice"] = X["clinical.age"]
+    fitted = Preprocessor(CATEGORICAL, reduce, scale=scale).fit(train)
+    assert "blood.a missing" in fitted.expanded_
+    coef = np.random.default_rng(2).normal(size=len(fitted.outputs_))
+    slopes, offsets = fitted.linear_weights(coef)
+    assert list(slopes.index) == list(offsets.index) == [c for c in test if c not in CATEGORICAL]
+    assert slopes["clinical.twice"] == offsets["clinical.twice"] == 0.0
+    terms, _ = fitted.linear_terms(test, coef)
+    numbers = test[slopes.index]
+    lines = (numbers * slopes + offsets).to_numpy()
+    known = numbers.notna().to_numpy()
+    np.testing.assert_allclose(lines[known], terms[slopes.index].to_numpy()[known], atol=1e-12)
+
+
 def test_numbers_and_levels_agree_with_scikit_learn():
     train, test = table(), table(seed=1)
     columns = ["clinical.age", "clinical.size"]

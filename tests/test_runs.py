@@ -27,6 +27,7 @@ OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
     "slides",
     "gene_failures",  # of features of genes
     "gene_runs",
+    "patch_terms",  # of explain-slides
 }
 PATIENT_FREE = "S0"  # every patient id of a synthetic cohort starts so
 

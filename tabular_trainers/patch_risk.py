@@ -1,0 +1,296 @@
+"""The risk of a patient as a sum over patches: exact for means of patches and linear models.
+
+A mean-pooled column is the mean of its patches, and scaling, PCA and a linear model are affine. So
+what a block adds to a patient's risk is the mean of what its patches would add: ``term(patch) =
+sum of slope * number + offset``. Other blocks are a constant. Terms come from the model of the
+fold in which the patient was held out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tabular_trainers.errors import DataError, SchemaError, count, listing
+from tabular_trainers.explanation import contributions_of, fit_again
+from tabular_trainers.feature_sets import is_late
+from tabular_trainers.parallel import Task, map_tasks
+
+TOLERANCE = 1e-5  # times 1 + the sum of all contributions' sizes
+LIMIT_QUANTILE = 0.99  # of the sizes of terms: where the colours of a map end
+LIMIT_PATCHES = 200  # of each slide, evenly spaced, that this quantile is taken over
+
+
+@dataclass(frozen=True)
+class PatchTerms:
+    """What each patch adds to the risk of its patient.
+
+    Attributes
+    ----------
+    subject : Subject
+    patches : PatchStore
+    patients : DataFrame
+        Contract ``patch_terms``: for every patient, that the terms add up to the risk.
+    limit : float
+        99% of the patches have terms of at most this size: a common scale for maps.
+    """
+
+    subject: object
+    patches: object
+    patients: pd.DataFrame
+    limit: float
+    scorers: dict  # by fold
+    fold_of: dict  # by patient
+
+    def terms(self, slide_id):
+        """Give the term of each patch of a slide, in the order of its rows.
+
+        Zero is the mean patient of the fold's training part. A term is on the scale of the risk:
+        it is what the block would add for a patient who had only patches like this one.
+
+        Parameters
+        ----------
+        slide_id : str
+
+        Returns
+        -------
+        ndarray (n_patches,) of float64
+
+        Raises
+        ------
+        DataError
+            The slide is of no patient of the run, so no model has held it out.
+        """
+        slides = self.patches.slides
+        own = slides.loc[slides["slide_id"] == slide_id, "patient_id"]
+        if own.empty or own.iloc[0] not in self.fold_of:
+            raise DataError(f"slide {slide_id}: its patient was held out in no fold of the run.")
+        return slide_terms(self.patches, self.scorers[self.fold_of[own.iloc[0]]], slide_id)
+
+
+@dataclass(frozen=True)
+class LinearScorer:
+    """Terms that are linear in the numbers of a patch's vector.
+
+    Attributes
+    ----------
+    slopes : ndarray (dim,) of float64
+    offset : float
+    """
+
+    slopes: np.ndarray
+    offset: float
+
+    def __call__(self, vectors):
+        """Give the terms (n,) of vectors (n, dim), summed in float64."""
+        return vectors.astype(np.float64) @ self.slopes + self.offset
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every fold needs: the plan, what is explained, and by which patches."""
+
+    plan: object
+    subject: object
+    patches: object
+
+
+def patch_terms(reopened, subject, patches, n_jobs=1, progress=None):
+    """Refit each fold's model and spread the risk of its held-out patients over their patches.
+
+    The first repeat is explained, as in the table ``shap``. The store is read once.
+
+    Parameters
+    ----------
+    reopened : ReopenedRun
+    subject : Subject
+        Exact: mean-pooled patches and a linear model.
+    patches : PatchStore
+    n_jobs : int, default 1
+        Processes; does not change any result.
+    progress : callable, optional
+        Called as ``progress(done, total, what)`` after each fold.
+
+    Returns
+    -------
+    PatchTerms
+
+    Raises
+    ------
+    DataError
+        The risk is no sum over patches; see `occlusion`.
+    SchemaError
+        The patches do not add up to a patient's risk in ``predictions.parquet`` within 1e-5 (1 +
+        the sum of the contributions' sizes): they are not those of the run.
+    """
+    if not subject.exact:
+        raise DataError(
+            f"block {subject.block}, model {subject.model}: no exact terms of patches, as "
+            f"{subject.approximate}. Leave out clusters instead (occlusion)."
+        )
+    results = map_folds(terms_of_fold, reopened, subject, patches, n_jobs, progress)
+    table = pd.concat([result["patients"] for result in results], ignore_index=True)
+    table["difference"] = table["patch_term"] + table["constant"] - table["risk"]
+    check_sums(reopened, subject, patches, table)
+    sizes = np.concatenate([result["sizes"] for result in results])
+    return PatchTerms(
+        subject=subject,
+        patches=patches,
+        patients=table.sort_values("patient_id", ignore_index=True),
+        limit=float(np.quantile(sizes, LIMIT_QUANTILE)) if len(sizes) else 0.0,
+        scorers={result["fold"]: result["scorer"] for result in results},
+        fold_of=dict(zip(table["patient_id"], table["fold"], strict=True)),
+    )
+
+
+def map_folds(function, reopened, subject, patches, n_jobs, progress, *further):
+    """Apply ``function(context, fold, parameters, *further)`` to each fold of the first repeat."""
+    _check_patients(reopened, subject, patches)
+    tasks = [
+        Task(f"patches-{fold}", (fold, parameters, *further))
+        for fold, parameters in reopened.chosen(subject.feature_set, subject.model)
+    ]
+    done = []
+
+    def tell(key):
+        done.append(key)
+        progress(len(done), len(tasks), f"patches of the patients of fold {key.split('-')[1]}")
+
+    context = Context(reopened.plan, subject, patches)
+    tell = None if progress is None else tell
+    results = map_tasks(function, tasks, context, n_jobs, progress=tell)
+    _check_again(reopened, subject, pd.concat([result["predicted"] for result in results]))
+    return results
+
+
+def terms_of_fold(context, fold, parameters):
+    """Refit the model of one fold and read the patches of the patients it never saw."""
+    subject, patches = context.subject, context.patches
+    pipeline, spec, X = refit(context, fold, parameters)
+    scorer = _linear_scorer(pipeline, spec, subject, patches.dim)
+    base, contributions, _ = contributions_of(pipeline, spec, X, X)
+    slides = slides_by_patient(patches, X.index)
+    n_slides, n_patches, means, sizes = [], [], [], []
+    for patient in X.index:
+        terms = [slide_terms(patches, scorer, slide) for slide in slides[patient]]
+        n_slides.append(len(terms))
+        n_patches.append(sum(map(len, terms)))
+        units = terms if subject.by == "slide" else [np.concatenate(terms)]
+        means.append(np.mean([unit.mean() for unit in units]))
+        sizes += [np.abs(own[:: 1 + (len(own) - 1) // LIMIT_PATCHES]) for own in terms]
+    constant = base + contributions.drop(columns=list(subject.columns)).sum(axis=1)
+    table = pd.DataFrame(
+        {
+            "patient_id": X.index,
+            "fold": fold,
+            "n_slides": n_slides,
+            "n_patches": n_patches,
+            "patch_term": means,
+            "constant": constant.to_numpy(),
+            "risk": explained(pipeline, spec, X),
+            "bound": TOLERANCE * (1 + contributions.abs().sum(axis=1).to_numpy()),
+        }
+    )
+    return {
+        "patients": table,
+        "predicted": predicted(pipeline, spec, X),
+        "sizes": np.concatenate([np.empty(0), *sizes]),
+        "scorer": scorer,
+        "fold": fold,
+    }
+
+
+def refit(context, fold, parameters):
+    """Fit a fold's model again; also give its row and the held-out patients who have patches."""
+    from tabular_trainers.models import find_model
+
+    plan, subject = context.plan, context.subject
+    pipeline = fit_again(plan, subject.feature_set, subject.model, 0, fold, parameters)
+    spec = find_model(subject.model, plan.task, is_late(subject.feature_set))
+    X = plan.analysis.X[list(plan.analysis.feature_sets[subject.feature_set])]
+    X = X.iloc[plan.positions(0, fold)[1]]
+    return pipeline, spec, X[X[list(subject.columns)].notna().any(axis=1)]
+
+
+def explained(pipeline, spec, X):
+    """Give the quantity that contributions add up to: the risk, or its log odds."""
+    return (spec.explained or spec.risk)(pipeline[-1], pipeline[0].transform(X))
+
+
+def slide_terms(patches, scorer, slide_id):
+    """Give the terms of a slide's patches, block by block."""
+    return np.concatenate([scorer(block) for block in patches.iterate(slide_id)])
+
+
+def slides_by_patient(patches, patients):
+    """List the slides of each patient in the order of the store: {patient_id: [slide_id]}."""
+    own = patches.slides_of(patients)
+    return {patient: list(rows) for patient, rows in own.groupby("patient_id")["slide_id"]}
+
+
+def predicted(pipeline, spec, X):
+    """Give the risk of patients as `evaluate` writes it, by patient_id."""
+    return pd.Series(spec.risk(pipeline[-1], pipeline[0].transform(X)), index=X.index)
+
+
+def _linear_scorer(pipeline, spec, subject, dim):
+    """Carry the coefficients of a fitted model back to the numbers of a patch's vector."""
+    if spec.parts is not None:
+        part = next(p for p in spec.parts(pipeline[-1]) if p.block == subject.block)
+        weight, pipeline, spec = part.weight, part.pipeline, part.row
+    else:
+        weight = 1.0
+    slopes, offsets = pipeline[0].linear_weights(spec.coefficients(pipeline[-1]))
+    vector, own = np.zeros(dim), list(subject.columns)
+    np.add.at(vector, list(subject.features), weight * slopes[own].to_numpy())
+    return LinearScorer(vector, weight * float(offsets[own].sum()))
+
+
+def _check_patients(reopened, subject, patches):
+    """Refuse a store that lacks patients whose patches the block was pooled from."""
+    analysis = reopened.plan.analysis
+    has = analysis.X[list(subject.columns)].notna().any(axis=1).to_numpy()
+    having = analysis.patient_id[has]
+    lacking = having[~having.isin(patches.patients)]
+    if len(lacking):
+        raise SchemaError(
+            f"{patches.folder}: no patch of {count(len(lacking), 'patient')} of the "
+            f"{len(having)} who have block {subject.block} in {reopened.folder}: "
+            f"{listing(lacking)}. Give the store that this block was pooled from."
+        )
+
+
+def _check_again(reopened, subject, again):
+    """Refuse models that, fitted again, do not predict what the run wrote."""
+    said = reopened.risk(subject.feature_set, subject.model).reindex(again.index)
+    apart = (again - said).abs()
+    unlike = ~(apart <= TOLERANCE * (1 + said.abs()))
+    if unlike.any():
+        raise SchemaError(
+            f"{reopened.folder}: {subject.model} ({subject.feature_set}), fitted again, gives "
+            f"{count(int(unlike.sum()), 'patient')} of {len(again)} another risk than "
+            f"predictions.parquet has (by up to {apart.max():.2g}). Other versions of the "
+            "libraries can do that; run again here."
+        )
+
+
+def check_sums(reopened, subject, patches, table):
+    """Refuse patches that do not add up to what the run saw of their patients.
+
+    Parameters
+    ----------
+    reopened : ReopenedRun
+    subject : Subject
+    patches : PatchStore
+    table : DataFrame
+        patient_id, difference, bound.
+    """
+    wrong = ~(table["difference"].abs() <= table["bound"])
+    if wrong.any():
+        raise SchemaError(
+            f"{patches.folder}: the patches of {count(int(wrong.sum()), 'patient')} of "
+            f"{len(table)} do not add up to what {reopened.folder} was made from (off by up to "
+            f"{table['difference'].abs().max():.2g}): {listing(table.loc[wrong, 'patient_id'])}. "
+            f"The table of block {subject.block} was pooled from other patches. Pool this store "
+            "again, and run again."
+        )

@@ -1,0 +1,226 @@
+"""Which block, feature set and model of a run are explained by the patches of a store."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tabular_trainers.errors import DataError, SchemaError, listing, unknown_name
+from tabular_trainers.feature_sets import blocks_of, is_late
+
+SUFFIXES = {  # of the columns that `embed pool` writes, by how it pooled
+    "mean": ("",),
+    "mean+std": ("", "_std"),
+    "quantiles": ("_q10", "_q25", "_q50", "_q75", "_q90"),
+    "max": ("_max",),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is explained.
+
+    Attributes
+    ----------
+    block : str
+        Whose columns were pooled from the patches.
+    feature_set, model : str
+        As in the run.
+    how : str
+        Pooling: ``"mean"``, ``"mean+std"``, ``"quantiles"`` or ``"max"``.
+    by : str
+        ``"slide"``: a patient's slides were pooled one by one and averaged; ``"patch"``: all
+        patches of a patient as one bag.
+    columns : tuple of str
+        Columns ``block.column`` of the run that come from the patches' vectors.
+    features : tuple of int
+        For each column, which number of the vector it was pooled from.
+    suffixes : tuple of str
+        For each column, the ending that says which statistic it is.
+    scale : str
+        What the terms are, such as ``"log hazard"``.
+    approximate : str or None
+        Why the risk is no sum of terms of patches, in words; None where it is one exactly.
+    """
+
+    block: str
+    feature_set: str
+    model: str
+    how: str
+    by: str
+    columns: tuple
+    features: tuple
+    suffixes: tuple
+    scale: str
+    approximate: str | None = None
+
+    @property
+    def exact(self):
+        """Whether the risk is a sum of terms of patches."""
+        return self.approximate is None
+
+
+def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
+    """Choose the block pooled from a store, a feature set with it, and a model.
+
+    Parameters
+    ----------
+    reopened : ReopenedRun
+    patches : PatchStore
+    block : str, optional
+        Default: the one block of the run that was pooled from this store.
+    feature_set : str, optional
+        Default: the block alone where it was run, else the run's largest.
+    model : str, optional
+        Default: the first whose risk is linear (``cox``, ``logistic``), else the first.
+
+    Returns
+    -------
+    Subject
+
+    Raises
+    ------
+    SchemaError
+        No block of the run comes from this store, or several do and none is named.
+    DataError
+        The feature set or the model was not run, or the feature set lacks the block.
+    """
+    block, how, by, columns = _choose_block(reopened, patches, block)
+    feature_set = _choose_feature_set(reopened.facts, block, feature_set)
+    model = _choose_model(reopened.plan, model)
+    names, features, suffixes = zip(*columns, strict=True)
+    return Subject(
+        block=block,
+        feature_set=feature_set,
+        model=model,
+        how=how,
+        by=by,
+        columns=names,
+        features=features,
+        suffixes=suffixes,
+        scale=_scale(reopened, feature_set, model),
+        approximate=_why_approximate(reopened.plan.task, how, model),
+    )
+
+
+def _choose_block(reopened, patches, wanted):
+    """Find the block pooled from a store: its name, how it was pooled, and its columns."""
+    used = dict.fromkeys(b for name in reopened.facts["feature_sets"] for b in blocks_of(name))
+    if wanted is not None and wanted not in used:
+        raise DataError(unknown_name("block of the run", wanted, list(used)))
+    found, reasons = {}, {}
+    for name in used if wanted is None else [wanted]:
+        columns, reason = _columns_of(reopened, patches, name)
+        if reason is None:
+            found[name] = columns
+        else:
+            reasons[name] = reason
+    if not found:
+        said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise SchemaError(
+            f"{patches.folder}: no block of the run {reopened.folder} was pooled from this store. "
+            f"{said}. Pool it with 'tabular-trainers embed pool', and name the table as a block."
+        )
+    if len(found) > 1:
+        raise SchemaError(
+            f"{patches.folder}: blocks {listing(found)} may come from this store. "
+            "Name one with --block."
+        )
+    name, columns = next(iter(found.items()))
+    pooling = reopened.cohort.blocks[name].pooling
+    return name, pooling["how"], pooling["by"], columns
+
+
+def _columns_of(reopened, patches, name):
+    """Match the columns of a block with the numbers of a vector; or say why they do not match."""
+    block = reopened.cohort.blocks[name]
+    if block.pooling is None:
+        return None, "its table does not say that it was pooled from patches"
+    if block.encoder_id != patches.encoder_id:
+        return None, f"its encoder is {block.encoder_id}, that of the store {patches.encoder_id}"
+    if block.pooling["level"] == "region":
+        return None, "it was pooled from regions, which are larger than the patches"
+    suffixes = SUFFIXES[block.pooling["how"]]
+    place = {
+        f"{name}.{feature}{suffix}": (j, suffix)
+        for suffix in suffixes
+        for j, feature in enumerate(vector_names(patches))
+    }
+    analysed = [c for c in reopened.plan.analysis.X.columns if c in place]
+    if not analysed:
+        return None, "none of its columns is a feature of the store"
+    return [(column, *place[column]) for column in analysed], None
+
+
+def vector_names(patches):
+    """Name the numbers of a store's vectors as `embed pool` does.
+
+    Parameters
+    ----------
+    patches : PatchStore
+
+    Returns
+    -------
+    tuple of str
+    """
+    if patches.feature_names is not None:
+        return tuple(patches.feature_names)
+    width = max(3, len(str(patches.dim - 1)))
+    return tuple(f"e{j:0{width}d}" for j in range(patches.dim))
+
+
+def _choose_feature_set(facts, block, wanted):
+    having = [name for name in facts["feature_sets"] if block in blocks_of(name)]
+    if wanted is None:
+        return block if block in having else facts["full"] if facts["full"] in having else having[0]
+    if wanted not in having:
+        raise DataError(unknown_name(f"feature set with {block}", wanted, having))
+    return wanted
+
+
+def _choose_model(plan, wanted):
+    if wanted is None:
+        linear = [name for name in plan.models if is_linear(name, plan.task)]
+        return (linear or list(plan.models))[0]
+    if wanted not in plan.models:
+        raise DataError(unknown_name("model of the run", wanted, list(plan.models)))
+    return wanted
+
+
+def is_linear(model, task):
+    """Tell whether the explained risk of a model is linear in its columns."""
+    from tabular_trainers.models import find_model
+
+    return find_model(model, task).coefficients is not None
+
+
+def _why_approximate(task, how, model):
+    if how != "mean":
+        return f"the block was pooled by {how}, which is not the mean of the patches"
+    if not is_linear(model, task):
+        return f"the risk of {model} is not a sum over columns"
+    return None
+
+
+def _scale(reopened, feature_set, model):
+    """Say in which unit the explained risk is."""
+    from tabular_trainers.models import find_model
+
+    spec = find_model(model, reopened.plan.task, is_late(feature_set))
+    return spec.shap_scale or spec.risk_scale
+
+
+def positions_of(subject, suffix=""):
+    """Give, for one statistic, the columns of a subject and their numbers in the vector.
+
+    Parameters
+    ----------
+    subject : Subject
+    suffix : str, default ""
+
+    Returns
+    -------
+    columns : list of str
+    features : ndarray of int
+    """
+    own = [k for k, found in enumerate(subject.suffixes) if found == suffix]
+    return [subject.columns[k] for k in own], np.array([subject.features[k] for k in own], int)

@@ -1,0 +1,326 @@
+"""Terms of patches: they add up to the risk of every held-out patient, or the store is refused."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tabular_trainers import runs
+from tabular_trainers.errors import DataError, SchemaError
+from tabular_trainers.feature_sets import blocks_of
+from tabular_trainers.patch_risk import patch_terms
+from tabular_trainers.patch_risk_subject import choose_subject
+from tabular_trainers.patch_store import open_patches
+from tabular_trainers.reopened_run import reopen_run
+from tabular_trainers.schema import validate
+from tests.written_store import pool_by_hand, write_store
+
+DIM = 6
+TOML = """\
+title = "Drawn patches"
+time_zero = "diagnosis"
+missing_blocks = "{missing}"
+
+[clinical]
+table = "clinical.csv"
+
+[endpoints.os]
+kind = "survival"
+time = "time"
+unit = "months"
+event = "event"
+event_values = [1]
+
+[endpoints.grade]
+kind = "classification"
+label = "grade"
+positive = 1
+
+[blocks.clinical]
+columns = ["age", "sex", "marker"]
+categorical = ["sex"]
+
+[blocks.pathology]
+table = "pathology.parquet"
+{reduce}
+"""
+
+
+def draw_slides(rng, n_patients, dim=DIM):
+    """Draw one to three slides a patient, with 3 to 40 patches each."""
+    slides, level = {}, {}
+    for i in range(n_patients):
+        level[f"P{i:03d}"] = rng.normal(size=dim)
+        for j in range(1 + i % 3):
+            n = int(rng.integers(3, 40))
+            vectors = level[f"P{i:03d}"] + rng.normal(0, 2, (n, dim)) + 5.0
+            slides[f"S{i:03d}_{j}"] = (f"P{i:03d}", vectors)
+    return slides, pd.DataFrame(level).T
+
+
+def write_cohort(
+    folder, how="mean", by="slide", dtype="float32", reduce="", missing="drop", n=90, seed=1
+):
+    """Write a cohort whose outcome follows the patches: cohort.toml, tables and store."""
+    rng = np.random.default_rng(seed)
+    slides, level = draw_slides(rng, n)
+    clinical = pd.DataFrame(index=level.index.rename("patient_id"))
+    clinical["age"] = rng.normal(60, 10, n).round(1)
+    clinical["sex"] = rng.choice(["f", "m"], n)
+    clinical["marker"] = np.where(rng.random(n) < 0.3, np.nan, rng.normal(size=n).round(2))
+    risk = level[0] + 0.03 * (clinical["age"] - 60)
+    time = rng.exponential(20 * np.exp(-risk))
+    clinical["time"] = np.clip(time, 0.1, 30).round(2)
+    clinical["event"] = (time < 30).astype(int)
+    clinical["grade"] = (risk + rng.logistic(size=n) > 0).astype(int)
+    folder.mkdir(parents=True)
+    clinical.to_csv(folder / "clinical.csv")
+    if missing == "impute":
+        slides = {s: own for s, own in slides.items() if int(own[0][1:]) % 8}
+    write_store(folder / "store", slides, dtype)
+    pool_by_hand(slides, folder / "pathology.parquet", how, by, dtype)
+    (folder / "cohort.toml").write_text(TOML.format(reduce=reduce, missing=missing))
+    return folder
+
+
+def make_run(folder, endpoint="os", models=("cox",), feature_sets=None, **settings):
+    return runs.run(
+        folder / "cohort.toml",
+        endpoint=endpoint,
+        models=models,
+        feature_sets=feature_sets or ["pathology", "clinical+pathology"],
+        folds=3,
+        n_trials=2,
+        n_resamples=10,
+        n_jobs=1,
+        out=folder / "run",
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_drawing():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tabular_trainers.report.write_report", lambda folder: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """One run of several feature sets and models, with repeats and a final part."""
+    folder = write_cohort(tmp_path_factory.mktemp("patch_risk") / "cohort")
+    sets = ["pathology", "clinical+pathology", "late:clinical+pathology"]
+    make_run(folder, models=["rsf", "cox"], feature_sets=sets, n_repeats=2, holdout=0.3)
+    return folder
+
+
+def check_terms(reopened, patches, found):
+    """Hold the terms against the vectors, patient by patient, and against predictions.parquet."""
+    subject, table = found.subject, validate(found.patients, "patch_terms").set_index("patient_id")
+    said = reopened.risk(subject.feature_set, subject.model)
+    assert (table["difference"].abs() <= table["bound"]).all()
+    for patient, row in table.iterrows():
+        slides = patches.slides.loc[patches.slides["patient_id"] == patient, "slide_id"]
+        terms = [found.terms(slide) for slide in slides]
+        mean = np.mean([t.mean() for t in terms])
+        if subject.by == "patch":
+            mean = np.concatenate(terms).mean()
+        assert mean + row["constant"] == pytest.approx(row["risk"], abs=1e-9)
+        assert row["n_patches"] == sum(map(len, terms))
+    if reopened.plan.task == "survival":
+        np.testing.assert_array_equal(table["risk"], said[table.index])
+    else:
+        np.testing.assert_allclose(1 / (1 + np.exp(-table["risk"])), said[table.index], atol=1e-9)
+    return table
+
+
+@pytest.mark.parametrize("feature_set", ["pathology", "clinical+pathology"])
+def test_terms_add_up_to_the_risk_of_every_patient(ran, feature_set):
+    """With missing clinical values, several slides a patient, repeats and a final part."""
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    subject = choose_subject(reopened, patches, feature_set=feature_set)
+    assert (subject.block, subject.model, subject.how, subject.by) == (
+        "pathology", "cox", "mean", "slide",
+    )  # fmt: skip
+    assert subject.exact
+    assert subject.scale == "log hazard"
+    found = patch_terms(reopened, subject, patches)
+    table = check_terms(reopened, patches, found)
+    assert len(table) == reopened.facts["n_patients"] < 90
+    assert table["patch_term"].std() > 0.1
+    assert (table["constant"].nunique() > 3) == (feature_set != "pathology")
+    # The same split as the run's own explanation, which maps the table's columns.
+    blocks = pd.read_parquet(ran / "run" / "shap_blocks.parquet")
+    own = blocks["feature_set"].eq(feature_set) & blocks["model"].eq("cox")
+    shap = blocks[own & blocks["block"].eq("pathology")].set_index("patient_id")["contribution"]
+    np.testing.assert_allclose(table["patch_term"], shap[table.index], atol=1e-9)
+
+
+def test_terms_are_linear_in_the_vectors_of_the_patches(ran):
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    found = patch_terms(reopened, choose_subject(reopened, patches), patches)
+    slide = patches.slides["slide_id"].iloc[3]
+    patient = patches.slides["patient_id"].iloc[3]
+    scorer = found.scorers[found.fold_of[patient]]
+    by_hand = [
+        sum(float(x) * w for x, w in zip(vector, scorer.slopes, strict=True)) + scorer.offset
+        for vector in patches.vectors(slide)
+    ]
+    np.testing.assert_allclose(found.terms(slide), by_hand, rtol=1e-12)
+    sizes = np.concatenate(
+        [np.abs(found.terms(s)) for s, p in
+         patches.slides[["slide_id", "patient_id"]].itertuples(index=False) if p in found.fold_of]
+    )  # fmt: skip
+    assert found.limit == pytest.approx(np.quantile(sizes, 0.99))
+
+
+def test_terms_of_a_late_fusion(ran):
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    subject = choose_subject(reopened, patches, feature_set="late:clinical+pathology", model="cox")
+    found = patch_terms(reopened, subject, patches)
+    table = check_terms(reopened, patches, found)
+    assert table["patch_term"].std() > 0.1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"by": "patch", "dtype": "float16"},
+        {"reduce": "reduce = { pca = 3 }"},
+        {"missing": "impute", "reduce": "reduce = { pca = 3 }", "dtype": "float16"},
+        {"missing": "impute"},
+    ],
+)
+def test_terms_add_up_for_every_kind_of_block(tmp_path, changes):
+    folder = write_cohort(tmp_path / "cohort", **changes)
+    make_run(folder, feature_sets=["clinical+pathology", "late:clinical+pathology"])
+    reopened, patches = reopen_run(folder / "run"), open_patches(folder / "store")
+    for feature_set in reopened.facts["feature_sets"][1:]:
+        subject = choose_subject(reopened, patches, feature_set=feature_set)
+        assert subject.by == changes.get("by", "slide")
+        table = check_terms(reopened, patches, patch_terms(reopened, subject, patches))
+        assert list(table.index) == list(patches.patients)
+        assert table["patch_term"].std() > 0.1
+
+
+def test_terms_of_a_classification_are_log_odds(tmp_path):
+    folder = write_cohort(tmp_path / "cohort")
+    make_run(folder, endpoint="grade", models=["logistic"])
+    reopened, patches = reopen_run(folder / "run"), open_patches(folder / "store")
+    subject = choose_subject(reopened, patches)
+    assert subject.scale == "log odds"
+    check_terms(reopened, patches, patch_terms(reopened, subject, patches, n_jobs=2))
+    assert reopened.survival_of("P001", "pathology", "logistic") is None
+
+
+def test_a_store_with_other_patches_is_refused(ran, tmp_path):
+    """One patch moved by a little is enough; also a patient who has none in the store."""
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    subject = choose_subject(reopened, patches)
+    patient = reopened.plan.analysis.patient_id[0]
+    slides = {
+        row.slide_id: (row.patient_id, patches.vectors(row.slide_id).copy())
+        for row in patches.slides.itertuples()
+    }
+    slide = next(s for s, (p, _) in slides.items() if p == patient)
+    slides[slide][1][0] += 0.05
+    other = open_patches(write_store(tmp_path / "moved", slides))
+    with pytest.raises(SchemaError, match=rf"1 patient of {len(reopened.plan.analysis.y)} do not"):
+        patch_terms(reopened, subject, other)
+    fewer = {s: own for s, own in slides.items() if own[0] != patient}
+    other = open_patches(write_store(tmp_path / "fewer", fewer))
+    with pytest.raises(SchemaError, match=f"no patch of 1 patient .*: {patient}. Give the store"):
+        patch_terms(reopened, subject, other)
+
+
+def test_predictions_of_other_models_are_refused(ran):
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    moved = reopened.predictions.assign(risk=reopened.predictions["risk"] + 0.01)
+    other = dataclasses.replace(reopened, predictions=moved)
+    with pytest.raises(SchemaError, match="another risk than predictions.parquet has"):
+        patch_terms(other, choose_subject(other, patches), patches)
+
+
+def test_the_subject_is_what_the_store_was_pooled_to(ran, tmp_path):
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    subject = choose_subject(reopened, patches)
+    assert subject.feature_set == "pathology"  # alone, where it was run
+    assert subject.columns == tuple(f"pathology.e{j:03d}" for j in range(DIM))
+    assert blocks_of(reopened.facts["full"]) == ["clinical", "pathology"]
+    for given, words in [
+        ({"feature_set": "clinical"}, "unknown feature set with pathology 'clinical'; known: pat"),
+        ({"model": "xgb"}, "unknown model of the run 'xgb'; known: rsf, cox"),
+        ({"block": "pathologie"}, "unknown block of the run 'pathologie'; known: clinical, path"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            choose_subject(reopened, patches, **given)
+    with pytest.raises(SchemaError, match="clinical: its table does not say that it was pooled"):
+        choose_subject(reopened, patches, block="clinical")
+    slides = {"A": ("P000", np.ones((2, DIM)))}
+    other = open_patches(write_store(tmp_path / "other", slides, encoder_id="other-1"))
+    with pytest.raises(SchemaError, match="its encoder is drawn-1, that of the store other-1"):
+        choose_subject(reopened, other)
+    names = [f"n{j}" for j in range(DIM)]
+    other = open_patches(write_store(tmp_path / "names", slides, feature_names=names))
+    with pytest.raises(SchemaError, match="none of its columns is a feature of the store"):
+        choose_subject(reopened, other)
+
+
+def test_a_forest_has_no_exact_terms_and_says_so(ran):
+    reopened, patches = reopen_run(ran / "run"), open_patches(ran / "store")
+    subject = choose_subject(reopened, patches, model="rsf")
+    assert not subject.exact
+    with pytest.raises(DataError, match="as the risk of rsf is not a sum over columns"):
+        patch_terms(reopened, subject, patches)
+
+
+def test_a_run_is_opened_where_its_cohort_went(ran, tmp_path):
+    facts = json.loads((ran / "run" / "run.json").read_text())
+    assert facts["cohort_file"] == str(ran / "cohort.toml")
+    assert facts["data"] is None
+    moved = tmp_path / "moved"
+    shutil.copytree(ran, moved, ignore=shutil.ignore_patterns("store"))
+    shutil.move(moved / "cohort.toml", moved / "other.toml")
+    (moved / "tables").mkdir()
+    for name in ("clinical.csv", "pathology.parquet"):
+        shutil.move(moved / name, moved / "tables" / name)
+    reopened = reopen_run(moved / "run", moved / "other.toml", moved / "tables")
+    first = reopen_run(ran / "run")
+    pd.testing.assert_frame_equal(reopened.plan.analysis.X, first.plan.analysis.X)
+    np.testing.assert_array_equal(reopened.plan.analysis.y, first.plan.analysis.y)
+    assert reopened.plan.fold_seed(1, 2) == first.plan.fold_seed(1, 2)
+
+
+def test_a_run_whose_cohort_changed_is_refused(ran, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(ran, changed, ignore=shutil.ignore_patterns("store"))
+    path = changed / "run" / "run.json"
+    facts = json.loads(path.read_text())
+    with (changed / "clinical.csv").open("a") as file:
+        file.write("P999,60,f,,3,1,1\n")
+    with pytest.raises(SchemaError, match="sha256 differ. Give the cohort of this run"):
+        reopen_run(changed / "run", changed / "cohort.toml")
+    path.write_text(json.dumps({**facts, "cohort_file": str(tmp_path / "gone.toml")}))
+    with pytest.raises(SchemaError, match="its cohort is not at .*gone.toml any more"):
+        reopen_run(changed / "run")
+    path.write_text(json.dumps({**facts, "cohort_file": None}))
+    with pytest.raises(SchemaError, match="names no cohort.toml, .* made in memory. Give it with"):
+        reopen_run(changed / "run")
+    path.write_text(json.dumps({**facts, "n_patients": facts["n_patients"] + 1}))
+    with pytest.raises(SchemaError, match="was changed after it was read"):
+        reopen_run(changed / "run")
+
+
+def test_the_curve_of_a_patient_is_that_of_its_own_fold(ran):
+    reopened = reopen_run(ran / "run")
+    patient = reopened.plan.analysis.patient_id[5]
+    curve = reopened.survival_of(patient, "pathology", "cox")
+    whole = pd.read_parquet(ran / "run" / "survival.parquet")
+    own = whole.query(
+        "patient_id == @patient and repeat == 0 and feature_set == 'pathology' and model == 'cox'"
+    )
+    np.testing.assert_array_equal(curve, own[["time", "survival"]])
+    assert list(curve["time"]) == list(reopened.plan.times)
