@@ -130,6 +130,9 @@ def patch_terms(reopened, subject, patches, n_jobs=1, progress=None):
         )
     results = map_folds(terms_of_fold, reopened, subject, patches, n_jobs, progress)
     table = pd.concat([result["patients"] for result in results], ignore_index=True)
+    if subject.is_risk:
+        said = reopened.risk(subject.feature_set, subject.model)
+        table["risk"] = said.reindex(table["patient_id"]).to_numpy()
     table["difference"] = table["patch_term"] + table["constant"] - table["risk"]
     check_sums(reopened, subject, patches, table)
     sizes = np.concatenate([result["sizes"] for result in results])

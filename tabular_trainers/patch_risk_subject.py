@@ -38,6 +38,8 @@ class Subject:
         For each column, the ending that says which statistic it is.
     scale : str
         What the terms are, such as ``"log hazard"``.
+    is_risk : bool
+        Whether terms add up to the risk itself, not to its log odds.
     approximate : str or None
         Why the risk is no sum of terms of patches, in words; None where it is one exactly.
     """
@@ -51,6 +53,7 @@ class Subject:
     features: tuple
     suffixes: tuple
     scale: str
+    is_risk: bool = True
     approximate: str | None = None
 
     @property
@@ -84,10 +87,13 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
     DataError
         The feature set or the model was not run, or the feature set lacks the block.
     """
+    from tabular_trainers.models import find_model
+
     block, how, by, columns = _choose_block(reopened, patches, block)
     feature_set = _choose_feature_set(reopened.facts, block, feature_set)
     model = _choose_model(reopened.plan, model)
     names, features, suffixes = zip(*columns, strict=True)
+    spec = find_model(model, reopened.plan.task, is_late(feature_set))
     return Subject(
         block=block,
         feature_set=feature_set,
@@ -97,7 +103,8 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
         columns=names,
         features=features,
         suffixes=suffixes,
-        scale=_scale(reopened, feature_set, model),
+        scale=spec.shap_scale or spec.risk_scale,
+        is_risk=spec.explained is None,
         approximate=_why_approximate(reopened.plan.task, how, model),
     )
 
@@ -199,14 +206,6 @@ def _why_approximate(task, how, model):
     if not is_linear(model, task):
         return f"the risk of {model} is not a sum over columns"
     return None
-
-
-def _scale(reopened, feature_set, model):
-    """Say in which unit the explained risk is."""
-    from tabular_trainers.models import find_model
-
-    spec = find_model(model, reopened.plan.task, is_late(feature_set))
-    return spec.shap_scale or spec.risk_scale
 
 
 def positions_of(subject, suffix=""):
