@@ -28,6 +28,11 @@ OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
     "gene_failures",  # of features of genes
     "gene_runs",
     "patch_terms",  # of explain-slides
+    "tissue_clusters",
+    "tissue_scores",
+    "tissue_selection",
+    "tissue_steps",
+    "tissue_variance",
 }
 PATIENT_FREE = "S0"  # every patient id of a synthetic cohort starts so
 
