@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tabular_trainers.errors import DataError, SchemaError, listing, unknown_name
 from tabular_trainers.feature_sets import blocks_of, is_late
 
@@ -202,24 +200,7 @@ def is_linear(model, task):
 
 def _why_approximate(task, how, model):
     if how != "mean":
-        return f"the block was pooled by {how}, which is not the mean of the patches"
+        return f"the block was pooled by {how}, not by mean"
     if not is_linear(model, task):
         return f"the risk of {model} is not a sum over columns"
     return None
-
-
-def positions_of(subject, suffix=""):
-    """Give, for one statistic, the columns of a subject and their numbers in the vector.
-
-    Parameters
-    ----------
-    subject : Subject
-    suffix : str, default ""
-
-    Returns
-    -------
-    columns : list of str
-    features : ndarray of int
-    """
-    own = [k for k, found in enumerate(subject.suffixes) if found == suffix]
-    return [subject.columns[k] for k in own], np.array([subject.features[k] for k in own], int)

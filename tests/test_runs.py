@@ -27,7 +27,8 @@ OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
     "slides",
     "gene_failures",  # of features of genes
     "gene_runs",
-    "patch_terms",  # of explain-slides
+    "cluster_occlusion",  # of explain-slides
+    "patch_terms",
     "tissue_clusters",
     "tissue_scores",
     "tissue_selection",

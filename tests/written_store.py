@@ -10,6 +10,15 @@ import pyarrow.parquet as pq
 from tabular_trainers.tables import write_table
 
 ENCODER = "drawn-1"
+STATISTICS = {
+    "mean": {"": lambda v: v.mean(axis=0)},
+    "mean+std": {"": lambda v: v.mean(axis=0), "_std": lambda v: v.std(axis=0)},
+    "max": {"_max": lambda v: v.max(axis=0)},
+    "quantiles": {
+        f"_q{round(100 * q)}": lambda v, q=q: np.quantile(v, q, axis=0)
+        for q in (0.1, 0.25, 0.5, 0.75, 0.9)
+    },
+}
 
 
 def write_store(folder, slides, dtype="float32", feature_names=None, encoder_id=ENCODER):
@@ -87,15 +96,7 @@ def _write_slide(folder, slide_id, patient_id, vectors, dtype, feature_names, en
 
 def pool_by_hand(slides, out, how="mean", by="slide", dtype="float32", encoder_id=ENCODER):
     """Write the table that ``embed pool`` makes of these slides."""
-    statistics = {
-        "mean": {"": lambda v: v.mean(axis=0)},
-        "mean+std": {"": lambda v: v.mean(axis=0), "_std": lambda v: v.std(axis=0)},
-        "max": {"_max": lambda v: v.max(axis=0)},
-        "quantiles": {
-            f"_q{round(100 * q)}": lambda v, q=q: np.quantile(v, q, axis=0)
-            for q in (0.1, 0.25, 0.5, 0.75, 0.9)
-        },
-    }[how]
+    statistics = STATISTICS[how]
     bags = {}
     for patient_id, vectors in slides.values():
         if len(vectors):
