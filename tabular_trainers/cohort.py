@@ -80,7 +80,7 @@ class Cohort:
 
     def __repr__(self):
         """Say in one line what the cohort holds."""
-        blocks = ", ".join(f"{b.name} ({b.table.shape[1]})" for b in self.blocks.values())
+        blocks = ", ".join(f"{b.name} ({b.n_columns})" for b in self.blocks.values())
         return (
             f"Cohort {self.title!r}: {count(len(self.patients), 'patient')}; "
             f"endpoints {', '.join(self.endpoint_names) or 'none'}; blocks {blocks}"

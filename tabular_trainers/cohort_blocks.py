@@ -7,6 +7,7 @@ import pandas as pd
 
 from tabular_trainers.cohort_encoders import facts_of_tables, pooling_of_tables
 from tabular_trainers.cohort_parts import Block
+from tabular_trainers.cohort_patches import is_store, not_pooled, read_patches
 from tabular_trainers.cohort_tables import label_text, one_row_each, tables_of
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest, rows
 
@@ -31,11 +32,16 @@ def read_block(name, options, reading):
     sources : dict of str to tuple
         Column to the (table, column) that it comes from.
     """
+    if options.n_clusters:
+        return read_patches(name, options, reading)
     where, clinical = f"[blocks.{name}]", reading.clinical
     problems, notes = reading.problems, reading.notes
     before = len(problems.messages)
     found, metadata = [], []
     for table, key in tables_of(options, clinical):
+        if is_store(reading.reader.place(table)):
+            problems.add(not_pooled(table, where))
+            continue
         try:
             found.append(reading.reader.rows(table, key, where, clinical))
             metadata.append(reading.reader.read(table).attrs)

@@ -98,14 +98,19 @@ class BlockOptions(_Options):
     exclude: list[str] = []
     categorical: list[str] = []
     pool: Literal["mean", "max", "first"] | None = None
-    reduce: dict[Literal["pca"], Annotated[int, Field(ge=0)]] | None = None
+    reduce: dict[Literal["pca", "clusters"], Annotated[int, Field(ge=0)]] | None = None
     pretrained_on: list[str] | None = None  # the encoder's data sets, where the table does not say
 
     @field_validator("reduce")
     @classmethod
-    def _not_empty(cls, value):
-        if not value:
-            raise ValueError("expected { pca = number of components }")
+    def _one_way(cls, value):
+        if value is None or len(value) != 1:
+            raise ValueError(
+                "expected { pca = number of components }, or { clusters = number of clusters } for "
+                "a store of patches"
+            )
+        if value.get("clusters", 2) < 2:
+            raise ValueError("expected 2 clusters or more")
         return value
 
     @model_validator(mode="after")
@@ -116,6 +121,28 @@ class BlockOptions(_Options):
         if isinstance(self.table, list) and not self.table:
             raise ValueError("table is an empty list")
         return self
+
+    @model_validator(mode="after")
+    def _clusters_are_of_one_store(self):
+        if not self.n_clusters:
+            return self
+        if not isinstance(self.table, str):
+            raise ValueError(
+                "reduce = { clusters = ... } needs one store of patches as table: the folder that "
+                "embed slides wrote"
+            )
+        useless = {"key", "columns", "exclude", "categorical", "pool"} & self.model_fields_set
+        if useless:
+            raise ValueError(
+                f"{listing(sorted(useless))} {'has' if len(useless) == 1 else 'have'} no meaning "
+                "for a store of patches, whose columns become the clusters; leave out"
+            )
+        return self
+
+    @property
+    def n_clusters(self):
+        """Into how many clusters the patches of a store are put; None for a table."""
+        return (self.reduce or {}).get("clusters")
 
 
 class CohortOptions(_Options):

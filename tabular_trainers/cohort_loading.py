@@ -98,7 +98,7 @@ def _clinical_rows(options, reader, problems):
     reader.as_text(options.clinical.table, *options.clinical.model_dump(exclude={"table"}).values())
     tables = {}
     for name, block in options.blocks.items():
-        for table, key in tables_of(block, clinical):
+        for table, key in [] if block.n_clusters else tables_of(block, clinical):
             reader.as_text(table, key)
             tables[table] = f"[blocks.{name}]"
     for name, endpoint in options.endpoints.items():

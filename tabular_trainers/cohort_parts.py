@@ -16,11 +16,14 @@ class Block:
     name : str
     table : pandas.DataFrame
         Index ``patient_id``; columns as the user's, numeric float64 or categorical text (None where
-        missing). Patients without the block have no row.
+        missing). Patients without the block have no row. Of a store of patches the one column
+        ``patches``, whose text says where the patches of a patient are (`patch_bags`).
     categorical : tuple of str
         Columns that hold labels.
     reduce : dict or None
         ``{"pca": k}``: reduce to k components inside each training part; 0: leave it as it is.
+        ``{"clusters": k}``: the shares of a patient's patches in k clusters, made inside each
+        training part.
     pool : str or None
         How several rows of a patient became one: mean, max, first.
     n_rows : int
@@ -43,6 +46,16 @@ class Block:
     encoder_id: str | None = None
     pretrained_on: tuple[str, ...] | None = None
     pooling: dict | None = None
+
+    @property
+    def n_clusters(self):
+        """Into how many clusters its patches are put; None for a block of columns."""
+        return (self.reduce or {}).get("clusters")
+
+    @property
+    def n_columns(self):
+        """Columns of the user's table; of patches, the clusters."""
+        return self.n_clusters or self.table.shape[1]
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ class AnalysisSet:
     X : pandas.DataFrame
         Index ``patient_id``; columns ``block.column``, numeric float64 or text (None: missing).
     categorical : tuple of str
-        Columns ``block.column`` that hold labels.
+        Columns ``block.column`` that hold labels. Other columns of text stand for patches.
     reduce : dict of str to dict
         By block.
     y : numpy.ndarray

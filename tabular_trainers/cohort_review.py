@@ -86,8 +86,9 @@ def _facts(cohort):
             f"{len(endpoint.table.index.intersection(block.table.index)):,} with {endpoint.name}"
             for endpoint in cohort.endpoints.values()
         )
+        what = "cluster" if block.n_clusters else "column"
         yield (
-            f"block {block.name}: {count(block.table.shape[1], 'column')}, "
+            f"block {block.name}: {count(block.n_columns, what)}, "
             f"{count(len(block.table), 'patient')}{f' ({overlap})' if overlap else ''}."
         )
         told = encoder_sentence(block.name, encoder_facts(block, cohort.sources))
@@ -106,7 +107,7 @@ def _warnings(cohort):
             )
     for endpoint in cohort.endpoints.values():
         measure = "a C" if endpoint.kind == "survival" else "an AUROC"
-        for block in cohort.blocks.values():
+        for block in (block for block in cohort.blocks.values() if not block.n_clusters):
             for column, value in _telling(block, endpoint):
                 yield (
                     f"block {block.name}: {column} alone has {measure} of {value:.2f} for "

@@ -60,6 +60,7 @@ class TableReader:
         self.hint = hint
         self._text = {}
         self._frames = {}
+        self._hashes = {}
 
     def place(self, table):
         """Give the full path or URI of a table."""
@@ -83,10 +84,15 @@ class TableReader:
             raise SchemaError(str(self._frames[uri]))
         return self._frames[uri]
 
+    def hold(self, table, frame, source_hash):
+        """Take a frame as a table's rows, and a hash as that of its bytes: of a store, say."""
+        uri = self.place(table)
+        self._frames[uri], self._hashes[uri] = frame, source_hash
+
     def hashes(self):
         """Give the sha256 of every table that was read, in the order of their names."""
         found = {uri for uri, frame in self._frames.items() if not isinstance(frame, SchemaError)}
-        return [hash_file(uri) for uri in sorted(found)]
+        return [self._hashes.get(uri) or hash_file(uri) for uri in sorted(found)]
 
     def rows(self, table, key, where, clinical=None):
         """Find the rows of a table that belong to patients of the cohort.

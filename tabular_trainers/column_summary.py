@@ -13,7 +13,8 @@ def summarise_columns(X, categorical):
     """Summarise each column of patients: numbers by mean and spread, labels by counts.
 
     Counts of 1 to 4 patients are left out, and where they could be told from the others the next
-    smallest count too. Columns of 0 and 1 are held to the same: their mean is a count.
+    smallest count too. Columns of 0 and 1 are held to the same: their mean is a count. Of a column
+    of patches it is only said who has some.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ def summarise_columns(X, categorical):
                 (*head, "categorical", level, *sizes, None, None, None if hide else int(number))
                 for (level, number), hide in zip(counts.items(), hidden, strict=True)
             ] or [(*head, "categorical", None, *sizes, None, None, None)]
+        elif not pd.api.types.is_numeric_dtype(values):
+            rows.append((*head, "patches", None, *sizes, None, None, None))
         else:
             mean, spread = _moments(known.to_numpy(dtype=np.float64))
             rows.append((*head, "numeric", None, *sizes, mean, spread, None))

@@ -62,8 +62,8 @@ def sample_size(analysis, model, horizons, trials):
     """Count what a model may estimate from each feature set, and the patients that would need.
 
     Candidate parameters are the columns that the model is fitted on, all patients taken together: a
-    categorical column with k levels counts k - 1, a block that is reduced counts its components,
-    the most that were tried.
+    categorical column with k levels counts k - 1, and so does a block of patches in k clusters; a
+    block that is reduced counts its components, the most that were tried.
 
     Parameters
     ----------
@@ -102,6 +102,7 @@ def sample_size(analysis, model, horizons, trials):
         )
         preprocess = pipeline.named_steps["preprocess"].fit(analysis.X[list(columns)])
         n_categorical = sum(c not in preprocess.dropped_ for c in preprocess.levels_)
+        n_categorical += len(preprocess.bags_)  # shares of one patient sum to 1
         n_parameters = max(len(preprocess.output_names_) - n_categorical, 1)
         needed = minimum_sample_size(kind, n_parameters, float(event.mean()), horizons, follow_up)
         rows.append(
@@ -202,6 +203,8 @@ def table_one(analysis, blocks=None):
         name = column.split(".", 1)[1]
         if column in analysis.categorical:
             rows += _level_rows(block, name, values)
+        elif not pd.api.types.is_numeric_dtype(values["kept"]):
+            continue  # patches: their clusters differ between folds
         elif _is_yes_or_no(values):
             ones = {part: frame.map({0: "0", 1: "1"}) for part, frame in values.items()}
             rows += [row for row in _level_rows(block, name, ones) if row[2] == "1"]

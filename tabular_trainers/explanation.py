@@ -196,13 +196,13 @@ def contributions_of(pipeline, spec, X, background, seed=0):
     if spec.coefficients is not None:
         contributions, base = preprocess.linear_terms(X, spec.coefficients(estimator))
         base += spec.intercept(estimator) if spec.intercept is not None else 0.0
-        return base, contributions, _numbers(X, contributions.columns)
+        return base, contributions, _numbers(preprocess.with_shares(X), contributions.columns)
     Z = preprocess.transform(X)
     base, columns = spec.shap(estimator, Z, preprocess.transform(background), seed)
     outputs = preprocess.outputs_
     names = (outputs["block"] + "." + outputs["feature"]).to_numpy()
     contributions = pd.DataFrame(columns, index=X.index, columns=names).T.groupby(level=0).sum().T
-    values = _numbers(X, contributions.columns)
+    values = _numbers(preprocess.with_shares(X), contributions.columns)
     component = outputs["is_component"].to_numpy(dtype=bool)
     for position in np.flatnonzero(component):
         values[names[position]] = Z[:, position]

@@ -10,6 +10,7 @@ import tabular_trainers
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.feature_sets import is_late
 from tabular_trainers.parallel import Task, map_tasks
+from tabular_trainers.patch_bags import clusters_asked
 from tabular_trainers.saved_models import load_saved, model_path, read_run
 
 
@@ -77,14 +78,18 @@ def _fit(context, feature_set, model):
         "model": model,
         "risk_scale": find_model(model, plan.task, late).risk_scale,
         "horizons": list(plan.horizons),
-        "columns": {
-            name: "categorical" if name in analysis.categorical else "numeric" for name in X.columns
-        },
+        "columns": {name: _kind(name, analysis) for name in X.columns},
         "parameters": tuned.parameters,
     }
     save_model(tuned.pipeline, model_path(context.folder, feature_set, model), metadata)
     trials = tuned.trials.assign(feature_set=feature_set, model=model, repeat=pd.NA, fold=pd.NA)
     return {"trials": trials.astype({"repeat": "Int64", "fold": "Int64"})}
+
+
+def _kind(name, analysis):
+    if clusters_asked(name, analysis.reduce):
+        return "patches"
+    return "categorical" if name in analysis.categorical else "numeric"
 
 
 def predict(run_folder, cohort, *, data=None, out=None):

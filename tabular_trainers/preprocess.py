@@ -23,6 +23,9 @@ from tabular_trainers.column_values import (
     useless_columns,
 )
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest
+from tabular_trainers.patch_bags import COLUMN as PATCHES
+from tabular_trainers.patch_clusters import Clusters
+from tabular_trainers.patch_composition import as_arrays, clusters_of_bags, shares_of_bags
 from tabular_trainers.principal_components import principal_axes
 
 DEFAULT_COMPONENTS = 32  # about one for five events in cohorts of a few hundred patients
@@ -41,14 +44,18 @@ class Preprocessor(TransformerMixin, BaseEstimator):
     - a categorical column becomes one column a level; missing is a level of its own if seen in
       training; an unseen level is zero in all of them;
     - a block named in ``reduce``, or with more numeric columns than ``max_block_columns``, is
-      replaced by its principal components (columns standardised first).
+      replaced by its principal components (columns standardised first);
+    - of a block of patches, the column ``block.patches`` is replaced by the shares of a patient's
+      patches in clusters of the training patients' patches: ``block.c01``, ``block.c02`` ...
+      A patient without patches gets the mean shares.
 
     Parameters
     ----------
     categorical : sequence of str
         Names of categorical columns; those that are not in the table are ignored.
     reduce : dict or None
-        ``{block: {"pca": k}}``; 0 leaves the block as it is, however wide.
+        ``{block: {"pca": k}}``; 0 leaves the block as it is, however wide. ``{block: {"clusters":
+        k}}`` of a block of patches.
     scale : bool
         Centre and standardise. One-hot levels and missing indicators are centred only, so that a
         level with three patients does not become the largest column of the matrix. Components
@@ -60,7 +67,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):
     default_components : int
         Components of a block that is reduced by default.
     random_state : int
-        Unused: the decomposition is exact. Kept so that every step takes a seed.
+        Seed of the clusters of patches; all else is exact.
 
     Attributes
     ----------
@@ -68,6 +75,12 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         One row an output column: name, block, feature, is_component.
     dropped_ : dict
         Column left out: reason.
+    given_ : list of str
+        Columns seen in ``fit``.
+    columns_ : list of str
+        The same with shares in place of patches.
+    bags_ : dict
+        Column of patches: its clusters, taken apart into arrays (`clusters`).
     """
 
     def __init__(
@@ -96,7 +109,8 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         DataError
             When a categorical column has 100 levels or more, or no usable column is left.
         SchemaError
-            When a column that is not categorical holds text, or a number is infinite.
+            When a column that is not categorical holds text, a number is infinite, or patches
+            cannot be put into clusters.
         """
         self._fit(X)
         return self
@@ -107,6 +121,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):
 
     def _fit(self, X):
         """Learn everything; return the standardised training part and what is absent in it."""
+        self.given_ = [str(c) for c in X.columns]
+        self._fit_clusters(X)
+        X = self.with_shares(X)
         columns = [str(c) for c in X.columns]
         wanted = set(self.categorical)
         self.columns_ = columns
@@ -124,7 +141,10 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         kept = np.array([c not in self.dropped_ for c in self.numeric_], dtype=bool)
         kept_names = [c for c, keep in zip(self.numeric_, kept, strict=True) if keep]
         components = self._components_wanted(kept_names)
-        reduced = np.array([_block(c) in components for c in self.numeric_], dtype=bool)
+        of_patches = {_block(c) for c in self.bags_}
+        reduced = np.array(
+            [_block(c) in components or _block(c) in of_patches for c in self.numeric_], dtype=bool
+        )
 
         self.fill_ = means(raw, missing)
         self.fill_[~reduced] = medians(raw[:, ~reduced], missing[:, ~reduced])
@@ -171,6 +191,45 @@ class Preprocessor(TransformerMixin, BaseEstimator):
                 scores[absent[:, positions].all(axis=1)] = np.nan
             parts.append(scores)
         return np.ascontiguousarray(np.hstack(parts))
+
+    def clusters(self, block):
+        """Give the clusters of a block of patches.
+
+        Parameters
+        ----------
+        block : str
+
+        Returns
+        -------
+        Clusters
+        """
+        check_is_fitted(self, "bags_")
+        return Clusters(**self.bags_[f"{block}.{PATCHES}"])
+
+    def with_shares(self, X):
+        """Replace columns of patches by the shares of each patient's patches in the clusters.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_patients, n_columns)
+
+        Returns
+        -------
+        DataFrame
+            The other columns and then the shares, which are NaN for a patient without patches;
+            where no column is of patches, ``X``.
+        """
+        check_is_fitted(self, "bags_")
+        if not self.bags_:
+            return X
+        parts = [X.drop(columns=list(self.bags_))]
+        for name in self.bags_:
+            block = _block(name)
+            clusters = self.clusters(block)
+            names = [f"{block}.{cluster}" for cluster in clusters.names]
+            shares = shares_of_bags(X[name], clusters)
+            parts.append(pd.DataFrame(shares, index=X.index, columns=names))
+        return pd.concat(parts, axis=1)
 
     def first_components(self, k):
         """Positions of the outputs that ``default_components=k`` would have given.
@@ -276,25 +335,42 @@ class Preprocessor(TransformerMixin, BaseEstimator):
     @property
     def feature_names_in_(self):
         """Names of the columns seen in ``fit``."""
-        check_is_fitted(self, "columns_")
-        return np.array(self.columns_, dtype=object)
+        check_is_fitted(self, "given_")
+        return np.array(self.given_, dtype=object)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output columns."""
         check_is_fitted(self, "output_names_")
         return np.array(self.output_names_, dtype=object)
 
+    def _fit_clusters(self, X):
+        self.bags_ = {}
+        for block, given in (self.reduce or {}).items():
+            own = [c for c in self.given_ if _block(c) == block]
+            if "clusters" not in (given or {}) or not own:
+                continue
+            if own != [f"{block}.{PATCHES}"]:
+                raise SchemaError(
+                    f"blocks.{block}, reduce: clusters are made of the patches of a store, in one "
+                    f"column {PATCHES}; got {listing(own)}."
+                )
+            try:
+                found = clusters_of_bags(X[own[0]], int(given["clusters"]), self.random_state)
+            except DataError as error:
+                raise DataError(f"blocks.{block}: {error}") from error
+            self.bags_[own[0]] = as_arrays(found)
+
     def _components_wanted(self, kept_names):
         wanted = {}
         for block, width in Counter(_block(c) for c in kept_names).items():
             given = (self.reduce or {}).get(block)
             if given is not None:
-                if set(given) != {"pca"}:
+                if set(given) != {"pca"} and set(given) != {"clusters"}:
                     raise SchemaError(
-                        f"blocks.{block}, reduce: {listing(given)} is not known; "
-                        "expected { pca = number of components }."
+                        f"blocks.{block}, reduce: {listing(given)} is not known; expected "
+                        "{ pca = number of components } or { clusters = number of clusters }."
                     )
-                if given["pca"]:
+                if given.get("pca"):
                     wanted[block] = int(given["pca"])
             elif self.max_block_columns is not None and width > self.max_block_columns:
                 wanted[block] = int(self.default_components)
@@ -330,13 +406,14 @@ class Preprocessor(TransformerMixin, BaseEstimator):
 
     def _standardised(self, X):
         check_is_fitted(self, "output_names_")
-        absent_columns = [c for c in self.columns_ if c not in X.columns]
+        absent_columns = [c for c in self.given_ if c not in X.columns]
         if absent_columns:
-            hint = nearest(absent_columns[0], [c for c in X.columns if c not in self.columns_])
+            hint = nearest(absent_columns[0], [c for c in X.columns if c not in self.given_])
             raise SchemaError(
-                f"{count(len(absent_columns), 'column')} of the {len(self.columns_)} the model was "
+                f"{count(len(absent_columns), 'column')} of the {len(self.given_)} the model was "
                 f"fitted on not in the table: {listing(absent_columns)}.{hint}"
             )
+        X = self.with_shares(X)
         raw = numbers_of(X, self.numeric_)
         missing = np.isnan(raw)
         z = self._expand(X, raw, missing)

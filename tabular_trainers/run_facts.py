@@ -100,7 +100,7 @@ def collect_facts(cohort, evaluation, tables, config_hash):
         "verdict": verdict(primary.iloc[0]) if len(primary) else None,
         "blocks": {
             name: {
-                "n_columns": block.table.shape[1],
+                "n_columns": block.n_columns,
                 "reduce": block.reduce,
                 "default_components": _default_components(block, rows, plan.models),
                 "components_tuned_by": _tuning_components(rows, plan.models),

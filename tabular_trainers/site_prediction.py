@@ -57,10 +57,13 @@ def _site_probabilities(plan, block, sites):
 
     analysis = plan.analysis
     X = analysis.X[[name for name in analysis.X.columns if name.split(".", 1)[0] == block]]
+    clusters = {block: way for block, way in analysis.reduce.items() if "clusters" in way}
     parts = []
     for repeat, fold in fold_numbers(plan.folds):
         train, test = (p[np.isin(analysis.site[p], sites)] for p in plan.positions(repeat, fold))
-        preprocess = Preprocessor(categorical=analysis.categorical, scale=True)
+        preprocess = Preprocessor(
+            analysis.categorical, clusters, scale=True, random_state=plan.fold_seed(repeat, fold)
+        )
         Z, Z_test = preprocess.fit_transform(X.iloc[train]), preprocess.transform(X.iloc[test])
         if Z.shape[1] > SITE_COMPONENTS:
             pca = PCA(SITE_COMPONENTS, svd_solver="randomized", random_state=plan.seed).fit(Z)

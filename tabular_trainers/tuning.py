@@ -13,6 +13,7 @@ from tabular_trainers.folds import inner_folds
 from tabular_trainers.metrics import harrell_c
 from tabular_trainers.models import DataFacts, find_model, make_model, split_parameters
 from tabular_trainers.models.late_fusion import block_columns, has_block
+from tabular_trainers.patch_bags import clusters_asked
 from tabular_trainers.preprocess import reduces_by_default
 from tabular_trainers.trial_list import Asked, list_trials
 
@@ -165,7 +166,8 @@ def _facts(spec, task, X, y, categorical, reduce):
     if task == "classification":
         n_events = min(n_events, len(event) - n_events)
     reduced = reduces_by_default(X.columns, categorical, reduce, spec.max_block_columns)
-    return DataFacts(n=X.shape[0], p=X.shape[1], n_events=n_events, reduced=reduced)
+    p = sum(clusters_asked(name, reduce) or 1 for name in X.columns)
+    return DataFacts(n=X.shape[0], p=p, n_events=n_events, reduced=reduced)
 
 
 class _InnerFolds:

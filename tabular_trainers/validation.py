@@ -15,6 +15,7 @@ from tabular_trainers.column_summary import compare_columns, summarise_columns
 from tabular_trainers.errors import DataError, SchemaError, count, listing
 from tabular_trainers.external import measure_saved
 from tabular_trainers.feature_sets import blocks_of
+from tabular_trainers.patch_bags import clusters_asked
 from tabular_trainers.run_facts import software
 from tabular_trainers.saved_models import load_saved, read_run
 from tabular_trainers.tables import read_written, write_tables
@@ -162,7 +163,12 @@ def _differences(run_folder, saved, cohort, analysis, extra):
     known = known[(known["block"] + "." + known["variable"]).isin(columns)]
     X = cohort.features(saved.metadata["feature_set"]).loc[analysis.patient_id]
     own = set(analysis.endpoint.own_columns)
-    labels = [name for name in X if not pd.api.types.is_numeric_dtype(X[name])]
+    ways = {name: block.reduce for name, block in cohort.blocks.items()}
+    labels = [
+        name
+        for name in X
+        if not pd.api.types.is_numeric_dtype(X[name]) and not clusters_asked(name, ways)
+    ]
     shown = [*columns, *(name for name in extra if name not in own)]
     return compare_columns(known, summarise_columns(X[shown], labels))
 

@@ -42,17 +42,17 @@ LAYERS = (
     ("left_truncation", "uncertainty"),
     ("bootstrap", "concordance", "final_part", "horizons", "prediction_error"),
     ("censoring", "folds", "preprocess"),
-    ("column_values", "principal_components"),
+    ("column_values", "patch_composition", "principal_components"),
     ("fold_files",),
     ("demo", "proposal"),
     ("cohort*",),
-    ("patch_stability", "patch_survey"),
+    ("held_patches", "patch_stability", "patch_survey"),
     ("patch_clusters", "patch_sample"),
     ("patch_store",),
     ("column_summary", "tables"),
     ("schema",),
     ("outcome", "kernels", "parallel", "sample_size"),
-    ("errors", "feature_sets"),
+    ("errors", "feature_sets", "patch_bags"),
 )
 EMBED_MAY_IMPORT = {"errors", "kernels", "parallel", "schema", "tables"}
 HEAVY = {

@@ -251,7 +251,8 @@ def test_an_unknown_reduction():
     with pytest.raises(SchemaError) as caught:
         Preprocessor(reduce={"image": {"umap": 2}}).fit(table().filter(like="image."))
     assert str(caught.value) == (
-        "blocks.image, reduce: umap is not known; expected { pca = number of components }."
+        "blocks.image, reduce: umap is not known; expected { pca = number of components } or "
+        "{ clusters = number of clusters }."
     )
 
 
