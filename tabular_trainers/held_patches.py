@@ -71,7 +71,7 @@ def hold(patches, state=()):
     Parameters
     ----------
     patches : PatchStore
-    state : tuple, default ()
+    state : tuple
         Of the store's files.
 
     Returns
