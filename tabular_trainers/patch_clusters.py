@@ -1,4 +1,10 @@
-"""Clusters of patches by k-means, and how much of each patient's tissue lies in each of them."""
+"""Clusters of patches by k-means, and how much of each patient's tissue lies in each of them.
+
+Columns are standardised and each patch is brought to unit length, so that its direction from the
+mean patch decides and not how far out it lies. Each patch then counts alike. Without it a few
+patches with ink, folds or blur, far from everything, take whole clusters for themselves, too small
+to be tested or flagged.
+"""
 
 import math
 from dataclasses import dataclass
@@ -19,14 +25,14 @@ _CLOSE = 1e-4  # relative; float32 decides the nearest of two centres only when 
 class Clusters:
     """Centres of clusters, and the scale on which distances are taken.
 
-    A patch belongs to the nearest centre, by Euclidean distance of standardised columns. A column
-    that did not vary where the clusters were made counts nowhere. Clusters are named ``c01``,
-    ``c02`` ... from the largest to the smallest of the sample.
+    A patch belongs to the nearest centre, by Euclidean distance of standardised columns at unit
+    length (the order of cosines). A column that did not vary where the clusters were made counts
+    nowhere. Clusters are named ``c01``, ``c02`` ... from the largest to the smallest of the sample.
 
     Attributes
     ----------
     centres : ndarray (k, dim) of float64
-        On the standardised scale.
+        Means of their patches on that scale: 1 long at most, shorter the more these differ.
     mean, spread : ndarray (dim,) of float64
         Mean and standard deviation (divided by n) of each column of the sample.
     sizes : ndarray (k,) of int64
@@ -56,11 +62,18 @@ class Clusters:
         """Name the clusters: ``c01``, ``c02`` ..."""
         return cluster_names(self.k)
 
-    def standardise(self, vectors):
-        """Bring vectors to the scale of the centres, in their own type."""
+    def place(self, vectors):
+        """Bring vectors to the scale of the centres, in their own type.
+
+        What is too large for that type becomes NaN. The mean patch has no direction, and stays 0.
+        """
         weight = np.divide(1, self.spread, out=np.zeros(self.dim), where=self.spread > 0)
         moved = vectors - self.mean.astype(vectors.dtype)
         moved *= weight.astype(vectors.dtype)
+        length = np.sqrt(np.einsum("ij,ij->i", moved, moved))
+        length[length == 0] = 1
+        length[np.isinf(length)] = np.nan
+        moved /= length[:, None]
         return moved
 
     def assign(self, vectors):
@@ -87,7 +100,7 @@ class Clusters:
         return found
 
     def distance(self, vectors, labels=None):
-        """Measure how far each patch is from its own centre, on the standardised scale.
+        """Measure how far each patch is from its own centre, on the scale of the centres.
 
         Parameters
         ----------
@@ -98,13 +111,14 @@ class Clusters:
         Returns
         -------
         ndarray (n,) of float64
+            Below 2.
         """
         vectors = self._checked(vectors)
         found = np.empty(len(vectors))
         own = self.assign(vectors) if labels is None else labels
         for start in range(0, len(vectors), _BLOCK):
             block = slice(start, start + _BLOCK)
-            away = self.standardise(vectors[block].astype("float64")) - self.centres[own[block]]
+            away = self.place(vectors[block].astype("float64")) - self.centres[own[block]]
             found[block] = np.sqrt(np.einsum("ij,ij->i", away, away))
         return found
 
@@ -120,7 +134,7 @@ class Clusters:
         squares = np.einsum("ij,ij->i", self.centres, self.centres)
         n = np.arange(len(vectors))
         with np.errstate(over="ignore", invalid="ignore"):  # huge values: float64 decides
-            z = self.standardise(vectors).astype("float32", copy=False)
+            z = self.place(vectors).astype("float32", copy=False)
             # Without the patch's own square, which is the same for all centres.
             far = squares.astype("float32") - 2 * (z @ self.centres.T.astype("float32"))
             nearest = far.argmin(axis=1)
@@ -128,7 +142,7 @@ class Clusters:
             far[n, nearest] = np.inf
             size = np.einsum("ij,ij->i", z, z) + squares[nearest]
             unsure = np.flatnonzero(~(far.min(axis=1) - first > _CLOSE * size))
-        exact = self.standardise(vectors[unsure].astype("float64"))
+        exact = self.place(vectors[unsure].astype("float64"))
         nearest[unsure] = (squares - 2 * (exact @ self.centres.T)).argmin(axis=1)
         return nearest
 
@@ -167,7 +181,7 @@ def recommended_clusters(n_patients):
 
 
 def fit_clusters(sample, k, seed=0):
-    """Find k clusters of patches by k-means on standardised columns.
+    """Find k clusters of patches by k-means on standardised columns at unit length.
 
     The best of 10 starts (k-means++) on at most 20,000 of the patches goes on with all of them.
     On one thread, so that the result is the same bytes on any number of processors.
@@ -194,13 +208,14 @@ def fit_clusters(sample, k, seed=0):
     References
     ----------
     Arthur & Vassilvitskii, Proc. 18th ACM-SIAM Symposium on Discrete Algorithms 2007:1027.
+    Dhillon & Modha, Machine Learning 2001;42:143, for directions instead of places.
     """
     if k < 2:
         raise SchemaError(f"{count(k, 'cluster')}: expected at least 2.")
     vectors = np.asarray(getattr(sample, "vectors", sample), dtype="float32")
     mean, spread = _scale(vectors)
     blank = Clusters(np.zeros((0, len(mean))), mean, spread, np.zeros(0, dtype=np.int64))
-    z = blank.standardise(vectors)
+    z = blank.place(vectors)
     with one_thread():
         labels = _kmeans(z, k, seed)
     sizes = np.bincount(labels, minlength=k)
@@ -337,8 +352,9 @@ def check_clusters(patches, clusters):
 def match_clusters(reference, other):
     """Match other clusters one to one with those of a reference, by the distance of their centres.
 
-    The sum of squared distances is the smallest possible (Hungarian algorithm), on the standardised
-    scale of the reference.
+    The sum of squared distances is the smallest possible (Hungarian algorithm), on the reference's
+    scale. A centre has no length that can be carried over; it is taken to lie as far from the mean
+    patch as patches do (root mean square), and its direction is read on the reference's scale.
 
     Parameters
     ----------
@@ -363,8 +379,7 @@ def match_clusters(reference, other):
     encoders = {c.encoder_id for c in (reference, other)} - {None}
     if reference.dim != other.dim or len(encoders) > 1:
         raise SchemaError("clusters of two encoders cannot be matched.")
-    raw = other.mean + other.spread * other.centres
-    away = reference.standardise(raw)[:, None, :] - reference.centres
+    away = reference.place(_typical(other))[:, None, :] - reference.place(_typical(reference))
     squares = np.einsum("ijk,ijk->ij", away, away)
     rows, columns = linear_sum_assignment(squares)
     distances = np.sqrt(squares)
@@ -379,3 +394,16 @@ def match_clusters(reference, other):
     found.loc[rows, "distance"] = own
     found.loc[rows, "quality"] = np.clip(quality, 0, 1)
     return found
+
+
+def _typical(clusters):
+    """Give a patch of each centre's direction, as stored: (k, dim) of float64.
+
+    The squares of standardised columns sum to their number on the mean.
+    """
+    length = np.linalg.norm(clusters.centres, axis=1, keepdims=True)
+    direction = np.divide(
+        clusters.centres, length, out=np.zeros(clusters.centres.shape), where=length > 0
+    )
+    far = np.sqrt(np.count_nonzero(clusters.spread))
+    return clusters.mean + far * clusters.spread * direction

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 
 from tabular_trainers import DataError, SchemaError
@@ -37,6 +37,10 @@ def blobs(n=3000, dim=8, k=5, spread=4.0, seed=0):
     return (centres[rng.integers(0, k, n)] + rng.normal(size=(n, dim))).astype("float32")
 
 
+def placed(x, clusters):
+    return normalize((x.astype("float64") - clusters.mean) / clusters.spread)
+
+
 def test_kinds_of_tissue_are_found(drawn):
     patches, kinds = drawn
     clusters = fit_clusters(sample_patches(patches), 4)
@@ -53,7 +57,7 @@ def test_kinds_of_tissue_are_found(drawn):
 def test_centres_are_means_of_their_patches():
     x = blobs()
     clusters = fit_clusters(x, 5)
-    z = StandardScaler().fit_transform(x.astype("float64"))
+    z = normalize(StandardScaler().fit_transform(x.astype("float64")))
     labels = clusters.assign(x)
     expected = np.stack([z[labels == i].mean(axis=0) for i in range(5)])
     np.testing.assert_allclose(clusters.centres, expected, atol=1e-6)
@@ -64,7 +68,7 @@ def test_centres_are_means_of_their_patches():
 @pytest.mark.parametrize("n", [3000, 30_000])  # below and above what the starts are tried on
 def test_as_tight_as_scikit_learn_s(n):
     x = blobs(n, k=12, spread=1.0)
-    z = StandardScaler().fit_transform(x.astype("float64"))
+    z = normalize(StandardScaler().fit_transform(x.astype("float64")))
     clusters = fit_clusters(x, 10)
     ours = np.square(clusters.distance(x)).sum()
     theirs = min(KMeans(10, n_init=1, random_state=s).fit(z).inertia_ for s in range(5))
@@ -74,7 +78,7 @@ def test_as_tight_as_scikit_learn_s(n):
 def test_assigned_to_the_nearest_centre():
     x = blobs(2500, k=7, spread=0.5)  # no gap between the clusters
     clusters = fit_clusters(x, 7)
-    z = (x.astype("float64") - clusters.mean) / clusters.spread
+    z = placed(x, clusters)
     far = np.linalg.norm(z[:, None] - clusters.centres, axis=2)
     np.testing.assert_array_equal(clusters.assign(x), far.argmin(axis=1))
     np.testing.assert_allclose(clusters.distance(x), far.min(axis=1), rtol=1e-9)
@@ -91,11 +95,31 @@ def test_a_patch_s_cluster_does_not_hang_on_its_neighbours():
 
 
 def test_patches_halfway_are_decided_in_float64():
-    # Two centres 2e-4 apart, far from the origin: float32 sees no difference.
-    centres = np.array([[1000.0], [1000.0002]])
-    clusters = Clusters(centres, np.zeros(1), np.ones(1), np.array([1, 1]))
-    x = np.array([[1000.00005], [1000.00015], [5.0], [1e30]])
+    # Two directions 2e-5 apart: float32 sees no difference.
+    centres = np.array([[1, 1e-5], [1, 3e-5]])
+    clusters = Clusters(centres, np.zeros(2), np.ones(2), np.array([1, 1]))
+    x = np.array([[1, 1.9e-5], [1, 2.1e-5], [5, 0], [1e30, 1e26]])
     assert clusters.assign(x).tolist() == [0, 1, 0, 1]
+
+
+def test_only_the_direction_from_the_mean_counts():
+    x = blobs()
+    clusters = fit_clusters(x, 5)
+    further = clusters.mean + 7 * (x.astype("float64") - clusters.mean)
+    np.testing.assert_array_equal(clusters.assign(further), clusters.assign(x))
+    np.testing.assert_allclose(clusters.distance(further), clusters.distance(x), rtol=1e-9)
+
+
+def test_a_few_patches_far_away_take_no_clusters_for_themselves():
+    x = np.concatenate([blobs(spread=1.0), 100 * np.eye(8, dtype="float32")[:4]])
+    usual = KMeans(5, n_init=10, random_state=0).fit(StandardScaler().fit_transform(x))
+    assert np.bincount(usual.labels_).min() == 1
+    assert fit_clusters(x, 5).sizes.min() > 100
+
+
+def test_the_mean_patch_has_no_direction():
+    clusters = fit_clusters(blobs(), 5)
+    assert clusters.assign(clusters.mean[None]) == np.square(clusters.centres).sum(axis=1).argmin()
 
 
 def test_huge_vectors_have_a_cluster():
@@ -103,7 +127,7 @@ def test_huge_vectors_have_a_cluster():
     x = np.full((3, 8), 3e38, dtype="float32")
     x[1] = -x[1]
     x[2] = 0
-    z = (x.astype("float64") - clusters.mean) / clusters.spread
+    z = placed(x, clusters)
     expected = (np.square(clusters.centres).sum(1) - 2 * z @ clusters.centres.T).argmin(axis=1)
     assert clusters.assign(x).tolist() == expected.tolist()
     assert np.isfinite(clusters.distance(x)).all()
@@ -125,7 +149,7 @@ def test_a_constant_column_counts_nowhere():
     with_it, without = fit_clusters(x, 5), fit_clusters(np.delete(x, 3, axis=1), 5)
     assert with_it.spread[3] == 0
     assert (with_it.centres[:, 3] == 0).all()
-    np.testing.assert_array_equal(np.delete(with_it.centres, 3, axis=1), without.centres)
+    np.testing.assert_allclose(np.delete(with_it.centres, 3, axis=1), without.centres, atol=1e-7)
     x[:, 3] = 1e6  # where it varies later on
     np.testing.assert_array_equal(with_it.assign(x), without.assign(np.delete(x, 3, axis=1)))
 
@@ -220,9 +244,8 @@ def some_clusters(k, seed, dim=3):
 def test_matching_is_the_best_of_all(k, other_k, seed):
     reference, other = some_clusters(k, seed), some_clusters(other_k, seed + 100)
     found = match_clusters(reference, other).set_index("cluster")
-    raw = other.centres * other.spread + other.mean
-    z = (raw - reference.mean) / reference.spread
-    far = np.linalg.norm(z[:, None] - reference.centres, axis=2)
+    raw = normalize(other.centres) * np.sqrt(3) * other.spread + other.mean
+    far = np.linalg.norm(placed(raw, reference)[:, None] - normalize(reference.centres), axis=2)
     most = max(k, other_k)
     padded = np.zeros((most, most))
     padded[:other_k, :k] = np.square(far)
@@ -242,8 +265,13 @@ def test_matching_is_the_best_of_all(k, other_k, seed):
 def test_clusters_match_themselves_in_another_scale_and_order():
     reference = some_clusters(6, 0)
     order = np.array([3, 1, 5, 0, 2, 4])
-    raw = (reference.centres * reference.spread + reference.mean)[order]
-    other = Clusters((raw - 7) / 2, np.full(3, 7.0), np.full(3, 2.0), np.ones(6, int))
+    # the same patches, in units a half as large
+    other = Clusters(
+        reference.centres[order], 2 * reference.mean, 2 * reference.spread, np.ones(6, int)
+    )
+    reference = Clusters(
+        reference.centres, 2 * reference.mean, 2 * reference.spread, np.ones(6, int)
+    )
     found = match_clusters(reference, other)
     assert found["matched"].tolist() == [reference.names[i] for i in order]
     np.testing.assert_allclose(found["distance"], 0, atol=1e-12)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.preprocessing import normalize
 
 from tabular_trainers import SchemaError
 from tabular_trainers.patch_clusters import Clusters, fit_clusters, prevalence
@@ -29,7 +30,7 @@ def drawn(tmp_path):
     for slide, (patient, vectors) in bags.items():
         part = patches.frame(slide).assign(slide_id=slide, patient_id=patient)
         part["row"] = np.arange(len(vectors))
-        z = (vectors.astype("float64") - clusters.mean) / clusters.spread
+        z = normalize((vectors.astype("float64") - clusters.mean) / clusters.spread)
         far = np.linalg.norm(z[:, None] - clusters.centres, axis=2)
         part["cluster"] = np.array(clusters.names)[far.argmin(axis=1)]
         part["distance"] = far.min(axis=1)
@@ -92,17 +93,21 @@ def test_random_ones_are_others_of_different_patients(drawn):
 
 
 def test_few_patients_give_several_examples(tmp_path):
-    centre = np.zeros((1, 1), dtype="float32")
-    bags = {"S1": ("P1", centre + np.arange(5, 0, -1)[:, None]), "S2": ("P2", centre + 9)}
-    bags = {slide: (patient, v.astype("float32")) for slide, (patient, v) in bags.items()}
+    # The centre lies along the first column; each patch is turned from it by an angle.
+    angles = {"S1": ("P1", [0.5, 0.4, 0.3, 0.2, 0.1]), "S2": ("P2", [0.9])}
+    bags = {
+        slide: (patient, np.column_stack([np.cos(a), np.sin(a)]).astype("float32"))
+        for slide, (patient, a) in angles.items()
+    }
     patches = open_patches(write_store(tmp_path, bags))
-    clusters = Clusters(np.array([[0.0], [99.0]]), np.zeros(1), np.ones(1), np.array([6, 0]))
+    clusters = Clusters(np.array([[1.0, 0], [-1, 0]]), np.zeros(2), np.ones(2), np.array([6, 0]))
     examples = survey(patches, clusters, n_examples=4).examples
     nearest = examples[examples["kind"] == "nearest"]
     # first one of each patient, then more of P1
-    assert sorted(nearest["distance"]) == [1, 2, 3, 9]
+    chords = 2 * np.sin(np.array([0.1, 0.2, 0.3, 0.9]) / 2)
+    assert sorted(nearest["distance"]) == pytest.approx(chords, abs=1e-6)
     random = examples[examples["kind"] == "random"]
-    assert sorted(random["distance"]) == [4, 5]
+    assert sorted(random["distance"]) == pytest.approx(2 * np.sin([0.2, 0.25]), abs=1e-6)
     assert set(examples["cluster"]) == {"c01"}
 
 
