@@ -3,12 +3,22 @@
 Such a page is about a person: it says so at its top, whatever else is on it.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
-from .maps import cluster_legend, colour_clusters, colour_terms, risk_legend, signed, view_patches
+from tabular_trainers.errors import count
+
+from .maps import (
+    RISK_HEADING,
+    cluster_legend,
+    colour_clusters,
+    colour_terms,
+    looks_on_slide,
+    risk_legend,
+    signed,
+    view_patches,
+)
 from .montages import cut_square
 from .picture_parts import (
     GAP_PX,
@@ -27,10 +37,12 @@ from .requirements import need
 
 WIDTH_PX = 1754  # A4, landscape, at 150 dots an inch
 _COLUMN_PX = (WIDTH_PX - 2 * MARGIN_PX - 2 * GAP_PX) // 3
-_MAP_PX = 430  # tallest
+_MAP_PX = 500  # tallest
 _PATCH_PX = 132
 _N_PATCHES = 4  # of each direction
 _SHOWN = 10  # clusters in the chart
+_COMPARED = 10  # patients from which on a patient is compared with them
+_GREY = "#b4bac1"
 _RAISES, _LOWERS = (190, 75, 0), (0, 90, 160)
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -120,18 +132,22 @@ def draw_case_page(case, path, *, banner, looks, shown=None, slide=None, limit=1
     limit : float, default 1.0
         The scale of risk goes from -limit to limit; ``symmetric_limit`` gives one for a cohort.
     """
-    rows, lines = [], [banner, *case.lines]
+    rows, lines = [], list(case.lines)
     below = []
     if slide is not None:
-        one_of = f", the one with most patches of {shown.n_slides}" if shown.n_slides > 1 else ""
-        lines.append(f"slide {shown.slide_id}{one_of}; {len(shown.frame):,} patches")
+        one_of = f", that with most patches of {shown.n_slides}" if shown.n_slides > 1 else ""
+        n = count(len(shown.frame), "patch", "patches")
+        lines.append(f"slide {shown.slide_id}{one_of}; {n}")
         maps, patches = _pictures(case, shown, slide, looks, limit)
         rows.append(maps)
         below += patches
-    below.append(Panel("share of tissue, and all patients", _composition_chart(case, looks)))
+    n = len(case.cohort)
+    of_all = f", and that of all {count(n, 'patient')}" if n >= _COMPARED else ""
+    heading = f"share of the tissue{of_all}"
+    below.append(Panel(heading, _composition_chart(case, looks)))
     below.append(_facts(case))
     rows.append(below)
-    page = lay_out(f"Patient {case.patient_id}", lines, rows, WIDTH_PX)
+    page = lay_out(f"Patient {case.patient_id}", lines, rows, WIDTH_PX, banner)
     save_png(page, path)
 
 
@@ -158,8 +174,9 @@ def _pictures(case, shown, slide, looks, limit):
     """Draw the panels that need the slide: maps for a row, patches for the next."""
     view = view_patches(slide, shown.frame, _COLUMN_PX, _MAP_PX)
     tissue = view.image()
-    coloured = colour_clusters(view, shown.frame, shown.labels, looks)
-    legend = cluster_legend(shown.labels, looks, _COLUMN_PX, size=13)
+    own = looks_on_slide(shown.labels, looks)
+    coloured = colour_clusters(view, shown.frame, shown.labels, own)
+    legend = cluster_legend(shown.labels, own, _COLUMN_PX, size=13)
     maps = [
         Panel("tissue", tissue, view.px_um),
         _stack(Panel("clusters", coloured, view.px_um), Panel("", legend)),
@@ -168,11 +185,11 @@ def _pictures(case, shown, slide, looks, limit):
         return [_widened(panel) for panel in maps], []
     risk = colour_terms(view, shown.frame, shown.terms, limit)
     bar = risk_legend(shown.terms, limit, case.unit, _COLUMN_PX, size=13)
-    maps.append(_stack(Panel("part of the risk", risk, view.px_um), Panel("", bar)))
+    maps.append(_stack(Panel(RISK_HEADING, risk, view.px_um), Panel("", bar)))
     raising, lowering = top_patches(shown.terms)
     _mark(tissue, view, shown.frame, raising, lowering)
     sheets = [
-        Panel(heading, _patch_row(slide, shown, rows, first, colour))
+        Panel(heading, _patch_row(slide, shown, rows, first, colour, limit))
         for heading, rows, first, colour in (
             ("raise the risk most", raising, 1, _RAISES),
             ("lower the risk most", lowering, 1 + len(raising), _LOWERS),
@@ -195,7 +212,7 @@ def _mark(image, view, frame, raising, lowering):
         pen.text((box[0] + 8, box[1] + 8), str(number), PAPER, font(12, True), anchor="mm")
 
 
-def _patch_row(slide, shown, rows, first, colour):
+def _patch_row(slide, shown, rows, first, colour, limit):
     """Lay patches in a row, each with its number and its term."""
     sheet = need("PIL.Image").new("RGB", (_COLUMN_PX, _PATCH_PX + 24), PAPER)
     pen = need("PIL.ImageDraw").Draw(sheet)
@@ -206,7 +223,7 @@ def _patch_row(slide, shown, rows, first, colour):
         sheet.paste(as_image(pixels), (x, 0))
         pen.rectangle((x, 0, x + 15, 16), fill=colour)
         pen.text((x + 8, 8), str(first + place), PAPER, font(12, True), anchor="mm")
-        pen.text((x, _PATCH_PX + 4), signed(shown.terms[row]), INK, font(13))
+        pen.text((x, _PATCH_PX + 4), signed(shown.terms[row], limit), INK, font(13))
     return sheet
 
 
@@ -240,35 +257,38 @@ def _survival_chart(case):
 def _composition_chart(case, looks):
     """Draw the patient's share of each cluster over its spread in the cohort."""
     colours = {look.label: np.array(look.colour) / 255 for look in looks}
-    cohort, own = case.cohort, case.composition
-    spread = (cohort.quantile(0.75) - cohort.quantile(0.25)).clip(lower=1e-3)
-    unusual = ((own - cohort.median()).abs() / spread).reindex(own.index)
-    chosen = own.add(0.02 * unusual.clip(upper=10)).sort_values(ascending=False).index[:_SHOWN]
-    chosen = own[chosen].sort_values(ascending=False, kind="stable").index
-    figure, axes = _new_chart(70 + 30 * len(chosen), left=0.3, right=0.82)
-    for row, label in enumerate(chosen):
-        values = 100 * cohort[label].to_numpy(dtype=float)
-        low, first, middle, third, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
-        axes.plot([low, high], [row, row], color="#b4bac1", linewidth=1.2, zorder=1)
-        axes.plot([first, third], [row, row], color="#b4bac1", linewidth=7, zorder=1)
-        axes.plot([middle, middle], [row - 0.25, row + 0.25], color="#57606a", linewidth=1.5)
-        axes.plot(
-            *(100 * own[label], row),
-            marker="o",
-            markersize=9,
-            markerfacecolor=colours.get(label, (0.75, 0.75, 0.75)),
-            markeredgecolor="#1b1f24",
-        )
-        below = ((values < 100 * own[label]).mean() + (values <= 100 * own[label]).mean()) / 2
-        axes.text(
-            1.03, row, f"{100 * below:.0f}%", transform=axes.get_yaxis_transform(), va="center"
-        )
-    axes.text(1.03, -0.9, "above", transform=axes.get_yaxis_transform(), va="center")
-    axes.set_yticks(range(len(chosen)), [_short(label) for label in chosen])
+    own = 100 * case.composition.astype(float)
+    cohort = 100 * case.cohort[own.index].astype(float)
+    compared = len(cohort) >= _COMPARED
+    chosen = own[_telling(own, cohort)].sort_values(ascending=False, kind="stable")
+    figure, axes = _new_chart(78 + 30 * len(chosen), left=0.3, right=0.82)
+    beside = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    for row, (label, share) in enumerate(chosen.items()):
+        values = cohort[label].to_numpy()
+        if compared:
+            low, first, middle, third, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+            axes.plot([low, high], [row, row], color=_GREY, linewidth=1.2)
+            axes.plot([first, third], [row, row], color=_GREY, linewidth=7, solid_capstyle="butt")
+            axes.plot([middle, middle], [row - 0.28, row + 0.28], color="#57606a", linewidth=1.5)
+            below = ((values < share).mean() + (values <= share).mean()) / 2
+            axes.text(1.05, row, f"{100 * below:.0f}", **beside)
+        face = colours.get(label, (0.75, 0.75, 0.75))
+        axes.plot(share, row, "o", markersize=9, mfc=face, mec="#1b1f24")
+    if compared:
+        axes.text(1.05, -0.85, "percentile", **beside)
+    axes.set_yticks(range(len(chosen)), [_short(label) for label in chosen.index])
     axes.set_ylim(len(chosen) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("% of the tissue; grey: middle half and 90% of patients")
+    grey = "; grey: median, middle half and 90% of patients" if compared else ""
+    axes.set_xlabel(f"% of the tissue{grey}", x=0.4)
     return _drawn(figure)
+
+
+def _telling(own, cohort):
+    """Choose the clusters that say most of a patient: large ones, and unusual ones."""
+    spread = (cohort.quantile(0.75) - cohort.quantile(0.25)).clip(lower=0.1)
+    unusual = ((own - cohort.median()).abs() / spread).clip(upper=10)
+    return (own + 2 * unusual).sort_values(ascending=False, kind="stable").index[:_SHOWN]
 
 
 def _short(label):
@@ -289,12 +309,12 @@ def _new_chart(height_px, left=0.12, right=0.97):
 
 def _drawn(figure):
     from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    stream = io.BytesIO()
+    canvas = FigureCanvasAgg(figure)
     with style.context(["default", _STYLE]):
-        figure.savefig(stream, format="png")
-    with need("PIL.Image").open(stream) as image:
-        return image.convert("RGB")
+        canvas.draw()
+    return as_image(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _stack(*panels):

@@ -1,10 +1,11 @@
 """Colours and textures of clusters, the same in every picture of a report.
 
-The first seven colours are those of Okabe and Ito. The other five were chosen from a grid of sRGB
-colours, one after the other, each as far as possible (OKLab) from those before it and from the grey
-of what has no colour of its own, as people with normal vision, protanopia, deuteranopia and
-tritanopia see them (matrices of Machado, Oliveira and Fernandes, 2009). More than twelve would be
-told apart by nobody: clusters beyond them have the same colours with stripes, then with dots.
+The first six colours are of Okabe and Ito; their purple is left out, as it is close to the green
+without red or green cones. The other six were chosen from a grid of sRGB colours so that the least
+distance (OKLab) between any two, and from the grey of what has no colour of its own, is large for
+normal vision, protanopia, deuteranopia and tritanopia (matrices of Machado, Oliveira and Fernandes,
+2009). More than twelve would be told apart by nobody: clusters beyond them have the same colours
+with stripes, then with dots.
 """
 
 from dataclasses import dataclass
@@ -12,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
-    *((0, 114, 178), (213, 94, 0), (204, 121, 167), (90, 20, 20)),
-    *((20, 20, 132), (132, 62, 76), (202, 244, 202), (146, 118, 244)),
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0)),
+    *((90, 20, 20), (34, 20, 188), (202, 244, 202), (132, 62, 76), (62, 20, 104), (216, 20, 244)),
 )
 GREY = (190, 190, 190)
 TEXTURES = ("plain", "stripes", "dots")
-OTHER = "other clusters"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ on the map is that of the legend.
 """
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .cluster_looks import OTHER, mark_colour, texture_pixels
+from tabular_trainers.errors import count
+
+from .cluster_looks import GREY, mark_colour, texture_pixels
 from .picture_parts import (
     GAP_PX,
     INK,
@@ -27,7 +30,8 @@ from .picture_parts import (
 )
 from .requirements import need
 
-SHOWN = 12  # clusters in a legend
+SHOWN = 16  # clusters in a legend
+RISK_HEADING = "risk: orange raises it, blue lowers it"
 TALLEST_PX = 860
 _ENLARGED = 3.0  # most, of a slide that is small
 _ROOM_UM = 1000.0  # least side of the part of a slide that is shown, where the slide is as large
@@ -195,6 +199,32 @@ def symmetric_limit(values, share=0.98):
     return math.ceil(limit / decade - 1e-9) * decade
 
 
+def looks_on_slide(labels, looks, shown=SHOWN):
+    """Make grey what a slide has too little of for its legend; the others look as everywhere.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_patches,)
+        Positions in ``looks``.
+    looks : sequence of Look
+    shown : int, default 16
+        At most so many names keep their colours: those that most of the patches have.
+
+    Returns
+    -------
+    tuple of Look
+    """
+    counts = Counter()
+    for look, n in zip(looks, np.bincount(labels, minlength=len(looks)).tolist(), strict=True):
+        if n and not look.is_other:
+            counts[look.label] += n
+    kept = {label for label, _ in counts.most_common(shown)}
+    return tuple(
+        look if look.label in kept else replace(look, colour=GREY, texture="plain")
+        for look in looks
+    )
+
+
 def draw_cluster_map(slide, frame, labels, looks, path, *, title, lines=()):
     """Draw a slide beside the clusters of its patches.
 
@@ -215,6 +245,7 @@ def draw_cluster_map(slide, frame, labels, looks, path, *, title, lines=()):
         Stand below the title.
     """
     view, box = _view_for_page(slide, frame)
+    looks = looks_on_slide(labels, looks)
     coloured = colour_clusters(view, frame, labels, looks)
     panels = [Panel("tissue", view.image(), view.px_um), Panel("clusters", coloured, view.px_um)]
     legend = cluster_legend(labels, looks, PAGE_PX - 2 * MARGIN_PX)
@@ -244,22 +275,21 @@ def draw_risk_map(slide, frame, terms, path, *, limit, title, lines=(), unit="lo
     coloured = colour_terms(view, frame, terms, limit)
     panels = [
         Panel("tissue", view.image(), view.px_um),
-        Panel("part of the risk", coloured, view.px_um),
+        Panel(RISK_HEADING, coloured, view.px_um),
     ]
     bar = risk_legend(terms, limit, unit, PAGE_PX - 2 * MARGIN_PX)
     save_png(lay_out(title, lines, [*_beside(panels, box), [Panel("", bar)]]), path)
 
 
-def cluster_legend(labels, looks, width_px, shown=SHOWN, size=15):
-    """Draw the legend of the clusters on one slide: its largest, with their shares.
+def cluster_legend(labels, looks, width_px, size=15):
+    """Draw the legend of the clusters on one slide with their shares, the largest first.
 
     Parameters
     ----------
     labels : ndarray of int, shape (n_patches,)
     looks : sequence of Look
+        Those without a colour of their own are one last entry.
     width_px : int
-    shown : int, default 12
-        What is not shown, or has no colour of its own, is one last entry.
     size : int, default 15
         Of the letters, in pixels.
 
@@ -267,13 +297,16 @@ def cluster_legend(labels, looks, width_px, shown=SHOWN, size=15):
     -------
     PIL.Image.Image
     """
-    entries = _legend_entries(labels, looks, shown)
+    entries = _legend_entries(labels, looks)
     typeface, line = font(size), size + 9
     swatch = 2 * size - 6
+    # A long name is cut rather than that it makes the legend of all one long column.
+    room = width_px / 2 - GAP_PX - swatch - 10 - typeface.getlength("  99%")
+    entries = [(look, f"{fit(name, typeface, room)}  {share}") for look, name, share in entries]
     widest = max(swatch + 10 + typeface.getlength(words) for _, words in entries)
     columns = int(max(1, min(len(entries), (width_px + GAP_PX) // (widest + GAP_PX))))
     rows = math.ceil(len(entries) / columns)
-    column_px = min((width_px + GAP_PX) / columns, max(widest + 2 * GAP_PX, 150))
+    column_px = min((width_px + GAP_PX) / columns, widest + 2 * GAP_PX)
     legend = need("PIL.Image").new("RGB", (width_px, rows * line), PAPER)
     pen = need("PIL.ImageDraw").Draw(legend)
     for number, (look, words) in enumerate(entries):
@@ -281,8 +314,6 @@ def cluster_legend(labels, looks, width_px, shown=SHOWN, size=15):
         x, y = round(column * column_px), row * line
         legend.paste(as_image(_swatch(look, swatch, size)), (x, y + 3))
         pen.rectangle((x, y + 3, x + swatch - 1, y + 2 + size), outline=MUTED)
-        room = column_px - GAP_PX - swatch - 10
-        words = fit(words, typeface, max(room, 60))
         pen.text((x + swatch + 10, y + 3 + size / 2), words, INK, typeface, anchor="lm")
     return legend
 
@@ -303,41 +334,44 @@ def risk_legend(terms, limit, unit, width_px, size=15):
     PIL.Image.Image
     """
     typeface = font(size)
-    bar_px, bar_height = min(560, width_px - 80), size + 3
-    left, top, hill = 40, 2 * size + 12, 2 * size
+    terms = np.asarray(terms, dtype=float)
+    beyond = {-1: "≤ ", 1: "≥ "} if np.abs(terms).max() > limit else {}
+    ticks = {
+        place: f"{beyond.get(place, '')}{signed(place * limit, limit)}"
+        for place in (-1, -0.5, 0, 0.5, 1)
+    }
+    widest = max(typeface.getlength(words) for words in ticks.values())
+    left, top, hill = math.ceil(widest / 2), 2 * size + 12, 2 * size
+    bar_px, bar_height = min(560, width_px - 2 * left), size + 3
+    if 4 * (widest + size) > bar_px:
+        del ticks[-0.5], ticks[0.5]
     legend = need("PIL.Image").new("RGB", (width_px, top + bar_height + 3 * size + 8), PAPER)
     pen = need("PIL.ImageDraw").Draw(legend)
     scale = risk_colours(np.linspace(-1, 1, bar_px))
     legend.paste(as_image(np.repeat(np.rint(scale)[None], bar_height, axis=0)), (left, top))
     pen.rectangle((left, top, left + bar_px - 1, top + bar_height - 1), outline=MUTED)
-    terms = np.asarray(terms, dtype=float)
     counts, _ = np.histogram(np.clip(terms / limit, -1, 1), bins=56, range=(-1, 1))
     step = bar_px / len(counts)
     for number, share in enumerate(counts / counts.max()):
         if share > 0:
             x, height = left + number * step, max(1, round(share * hill))
             pen.rectangle((x, top - 3 - height, x + step - 2, top - 3), fill=(150, 156, 163))
-    for value in (-1, -0.5, 0, 0.5, 1):
-        x = left + (value + 1) / 2 * (bar_px - 1)
+    for place, words in ticks.items():
+        x = left + (place + 1) / 2 * (bar_px - 1)
         pen.line((x, top + bar_height, x, top + bar_height + 4), MUTED)
-        beyond = {-1: "≤ ", 1: "≥ "}.get(value, "") if np.abs(terms).max() > limit else ""
-        words = f"{beyond}{signed(value * limit)}"
         pen.text((x, top + bar_height + 7), words, INK, typeface, anchor="mt")
-    words = (
-        f"part of the patient's risk in a patch ({unit}); mean of this slide {signed(terms.mean())}"
-    )
+    mean = signed(terms.mean(), limit)
+    words = f"term of a patch ({unit}); mean of the {count(len(terms), 'patch', 'patches')} {mean}"
     y = top + bar_height + 2 * size
     pen.text((left, y + 4), fit(words, typeface, width_px - left), INK, typeface)
     return legend
 
 
-def signed(value):
-    """Write a number with its sign and two or three digits: +0.31, −1.2, 0."""
-    if abs(value) < 5e-4:
-        return "0"
-    return (
-        f"{value:+.2g}".replace("-", "−") if abs(value) < 1 else f"{value:+.3g}".replace("-", "−")
-    )
+def signed(value, limit):
+    """Write a number with its sign, to a hundredth or so of the scale's end: +0.31, −1.20, 0."""
+    decimals = max(0, 2 - math.floor(math.log10(limit)))
+    words = f"{value:+.{decimals}f}"
+    return "0" if float(words) == 0 else words.replace("-", "−")
 
 
 def _view_for_page(slide, frame):
@@ -384,24 +418,20 @@ def _over_tissue(view, places, painted, kind):
     return np.clip(np.rint(out), 0, 255).astype(np.uint8)
 
 
-def _legend_entries(labels, looks, shown):
-    """List (look, words) of what is on a slide, the largest first, the rest as one."""
-    labels = np.asarray(labels)
-    counts = np.bincount(labels, minlength=len(looks))
-    by_label, rest, n_rest = {}, 0, 0
-    for look, n in zip(looks, counts.tolist(), strict=True):
-        if look.is_other and n:
-            rest, n_rest = rest + n, n_rest + 1
+def _legend_entries(labels, looks):
+    """List (look, name, share) of what is on a slide, the largest first, the rest as one."""
+    counts = np.bincount(labels, minlength=len(looks)).tolist()
+    by_label, others = {}, []
+    for look, n in zip(looks, counts, strict=True):
+        if look.is_other:
+            others += [n] if n else []
         elif n:
-            known = by_label.get(look.label)
-            by_label[look.label] = (look, n + (known[1] if known else 0))
+            by_label[look.label] = (look, n + by_label.get(look.label, (None, 0))[1])
     ranked = sorted(by_label.values(), key=lambda entry: -entry[1])
-    entries = [(look, f"{look.label}  {_percent(n, len(labels))}") for look, n in ranked[:shown]]
-    if rest or ranked[shown:]:
-        n = rest + sum(n for _, n in ranked[shown:])
-        number = n_rest + len(ranked[shown:])
-        words = f"{number} {OTHER if number > 1 else 'other cluster'}  {_percent(n, len(labels))}"
-        entries.append((None, words))
+    entries = [(look, look.label, _percent(n, len(labels))) for look, n in ranked]
+    if others:
+        words = count(len(others), "other cluster")
+        entries.append((None, words, _percent(sum(others), len(labels))))
     return entries
 
 
@@ -411,8 +441,6 @@ def _percent(n, n_all):
 
 
 def _swatch(look, width, height):
-    from .cluster_looks import GREY
-
     colour = GREY if look is None else look.colour
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     pixels[:] = colour

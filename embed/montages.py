@@ -25,7 +25,7 @@ from .picture_parts import (
 from .requirements import need
 
 PATCH_PX = 160
-_SPACE_PX = 9  # between patches: 8 in a row fill a page
+_SPACE_PX = 8  # between patches: 8 in a row fill a page, 4 half of it
 KINDS = (("nearest", "nearest the centre"), ("random", "drawn at random"))
 
 

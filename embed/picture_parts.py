@@ -16,6 +16,7 @@ from .requirements import need
 from .whole_files import written_whole
 
 INK, MUTED, FAINT, PAPER = (27, 31, 36), (87, 96, 106), (208, 215, 222), (255, 255, 255)
+_WARNING = (170, 60, 0)
 PAGE_PX = 1400
 MARGIN_PX = 24
 GAP_PX = 20
@@ -111,7 +112,7 @@ class Panel:
             draw_scale_bar(pen, x, bottom + 11, self.px_um, 0.25 * self.image.width)
 
 
-def lay_out(title, lines, rows, width_px=PAGE_PX):
+def lay_out(title, lines, rows, width_px=PAGE_PX, banner=""):
     """Set a title, lines of text and rows of panels on a white page.
 
     Parameters
@@ -121,21 +122,25 @@ def lay_out(title, lines, rows, width_px=PAGE_PX):
         Wrapped to the width.
     rows : sequence of sequence of Panel
     width_px : int, default 1400
+    banner : str, default ""
+        A warning; stands above the lines in a colour of its own.
 
     Returns
     -------
     PIL.Image.Image
     """
     inner = width_px - 2 * MARGIN_PX
-    wrapped = [part for line in lines for part in wrap(line, font(15), inner)]
+    wrapped = [(part, _WARNING, font(15, True)) for part in wrap(banner, font(15, True), inner)]
+    wrapped = wrapped if banner else []
+    wrapped += [(part, INK, font(15)) for line in lines for part in wrap(line, font(15), inner)]
     heights = [max(panel.height_px for panel in row) for row in rows]
     above = MARGIN_PX + 34 + 21 * len(wrapped) + 6
     total = above + sum(heights) + GAP_PX * max(0, len(rows) - 1) + MARGIN_PX
     page = need("PIL.Image").new("RGB", (width_px, total), PAPER)
     pen = need("PIL.ImageDraw").Draw(page)
     pen.text((MARGIN_PX, MARGIN_PX - 6), fit(title, font(22, True), inner), INK, font(22, True))
-    for number, line in enumerate(wrapped):
-        pen.text((MARGIN_PX, MARGIN_PX + 30 + 21 * number), line, INK, font(15))
+    for number, (line, colour, typeface) in enumerate(wrapped):
+        pen.text((MARGIN_PX, MARGIN_PX + 30 + 21 * number), line, colour, typeface)
     y = above
     for row, height in zip(rows, heights, strict=True):
         x = MARGIN_PX

@@ -11,6 +11,7 @@ import numpy as np
 
 from tabular_trainers.errors import count
 
+from .picture_parts import fit, round_length
 from .requirements import need
 from .whole_files import written_whole
 
@@ -129,19 +130,13 @@ def _with_words(picture, title, lines, keys, px_um):
         pen.rectangle((x, y + 2, x + 20, y + 16), outline=colour, width=2)
         pen.text((x + 26, y), name, _INK, small)
         x += 40 + math.ceil(small.getlength(name))
-    bar_um = _round_length(0.25 * (page_width - 2 * _MARGIN) * px_um)
+    bar_um = round_length(0.25 * (page_width - 2 * _MARGIN) * px_um)
     bar_px = round(bar_um / px_um)
     y = above + height + 12
     pen.rectangle((_MARGIN, y, _MARGIN + bar_px - 1, y + 5), fill=_INK)
     label = f"{bar_um / 1000:g} mm" if bar_um >= 1000 else f"{bar_um:g} um"
     pen.text((_MARGIN, y + 8), label, _INK, small)
     return page, (_MARGIN, above, _MARGIN + width, above + height)
-
-
-def _round_length(length):
-    """Give the largest of 1, 2, 5, 10, 20, ... that is not above a length."""
-    decade = 10.0 ** math.floor(math.log10(length))
-    return max(step for step in (1, 2, 5) if step * decade <= length * (1 + 1e-9)) * decade
 
 
 def draw_contact_sheet(slides, path):
@@ -197,22 +192,11 @@ def _draw_sheet(slides, heading, path):
                 image = image.convert("RGB").crop(box and tuple(map(int, box.split(","))))
                 image.thumbnail((room, room), image_module.Resampling.BILINEAR)
             page.paste(image, (x, y))
-        pen.text((x, y + room + 4), _fit(slide_id, small, room), _INK, small)
+        pen.text((x, y + room + 4), fit(slide_id, small, room), _INK, small)
         words = f"{count(n_patches, 'patch', 'patches')}, {status}"
         colour = _INK if status == "done" else _VERMILION
-        pen.text((x, y + room + 21), _fit(words, small, room), colour, small)
+        pen.text((x, y + room + 21), fit(words, small, room), colour, small)
     _save(page, path, {})
-
-
-def _fit(text, font, width):
-    """Cut a text in its middle, so that ids which end differently stay apart."""
-    if font.getlength(text) <= width:
-        return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
-        if font.getlength(shorter) <= width:
-            return shorter
-    return "..."
 
 
 def _save(page, path, words):

@@ -9,6 +9,7 @@ from tabular_trainers.embed.case_pages import Case, CaseSlide, draw_case_page, t
 from tabular_trainers.embed.cluster_looks import cluster_looks
 from tabular_trainers.embed.slide_reading import open_slide
 from tests.embed.small_slides import write_slide
+from tests.embed.written_words import misplaced, watch_words
 
 CLUSTERS = ("c01", "c02", "c03")
 
@@ -39,7 +40,8 @@ def test_top_patches_are_the_strongest_of_each_direction():
     assert lowering.tolist() == []
 
 
-def test_a_page_with_its_slide_and_one_without(case, tmp_path):
+def test_a_page_with_its_slide_and_one_without(case, tmp_path, monkeypatch):
+    written = watch_words(monkeypatch)
     looks = cluster_looks(CLUSTERS)
     frame = pd.DataFrame({"x_um": [128.0, 192.0], "y_um": 128.0, "size_um": 64.0})
     shown = CaseSlide("S1", frame, np.array([0, 2]), np.array([0.4, -0.2]))
@@ -53,3 +55,8 @@ def test_a_page_with_its_slide_and_one_without(case, tmp_path):
             sizes.append(page.size)
     assert sizes[0][0] == sizes[1][0] == 1754
     assert sizes[0][1] > sizes[1][1] + 400
+    assert misplaced(written) == []
+    said = [words for words, *_ in written]
+    assert said.count("Not cleared.") == 2
+    assert "slide S1; 2 patches" in said
+    assert {"age", "63", "+0.40", "−0.20", "raise the risk most"} <= set(said)

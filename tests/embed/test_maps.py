@@ -7,17 +7,21 @@ from PIL import Image
 
 from tabular_trainers.embed.cluster_looks import COLOURS, GREY, cluster_looks
 from tabular_trainers.embed.maps import (
+    cluster_legend,
     colour_clusters,
     colour_terms,
     draw_cluster_map,
     draw_risk_map,
+    looks_on_slide,
     patch_places,
     risk_colours,
+    risk_legend,
     symmetric_limit,
     view_patches,
 )
 from tabular_trainers.embed.slide_reading import open_slide
 from tests.embed.small_slides import write_slide
+from tests.embed.written_words import misplaced, watch_words
 
 SIZE_UM = 64.0
 
@@ -98,6 +102,47 @@ def test_the_scale_of_risk_is_symmetric_and_covers_most():
     assert 0.95 < limit < 1.0
     assert symmetric_limit(-values) == limit
     assert symmetric_limit(np.zeros(5)) == 1.0
+
+
+def test_what_a_legend_leaves_out_is_grey_on_the_map():
+    looks = cluster_looks([f"c{i:02d}" for i in range(1, 41)])
+    labels = np.repeat(np.arange(30), np.arange(30, 0, -1))  # 30 patches of c01, 29 of c02, ...
+    own = looks_on_slide(labels, looks)
+    assert own[:16] == looks[:16]
+    assert all(look.is_other for look in own[16:])
+    assert [look.cluster for look in own] == [look.cluster for look in looks]
+
+
+def test_a_legend_gives_shares_and_counts_the_rest(monkeypatch):
+    written = watch_words(monkeypatch)
+    looks = cluster_looks([f"c{i:02d}" for i in range(1, 41)], {"c02": "fat", "c03": "fat"})
+    labels = np.array([1] * 30 + [2] * 20 + [0] * 49 + [38])
+    cluster_legend(labels, looks, 900)
+    assert [words for words, *_ in written] == ["fat  50%", "c01  49%", "1 other cluster  1%"]
+
+
+@pytest.mark.parametrize("width", [500, 1352])
+@pytest.mark.parametrize("long", [False, True])
+def test_no_words_of_a_legend_are_cut_off_or_lie_on_others(monkeypatch, width, long):
+    written = watch_words(monkeypatch)
+    clusters = [f"c{i:03d}" for i in range(1, 201)]
+    names = {"c003": "stroma with many scattered plasma cells, " * 6} if long else {}
+    labels = np.random.default_rng(0).integers(0, 200, 3000)
+    looks = looks_on_slide(labels, cluster_looks(clusters, names))
+    cluster_legend(labels, looks, width)
+    risk_legend(np.array([-1e-4, 2e-4]), 3.1e-5, "log hazard", width)
+    risk_legend(np.array([-1e4, 2e4]), 3.1e4, "log odds", width)
+    assert len(written) > 17 + 4 + 4 - 1
+    assert misplaced(written) == []
+
+
+def test_a_risk_legend_says_the_mean_and_what_lies_beyond(monkeypatch):
+    written = watch_words(monkeypatch)
+    risk_legend(np.array([-0.5, 3.0]), 1.9, "log hazard", 600)
+    assert [words for words, *_ in written] == [
+        *("≤ −1.90", "−0.95", "0", "+0.95", "≥ +1.90"),
+        "term of a patch (log hazard); mean of the 2 patches +1.25",
+    ]
 
 
 def test_maps_are_written_whole(slide, frame, tmp_path):
