@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tabular_trainers.errors import Problems, SchemaError, count, listing
+from tabular_trainers.plain_pages import plain_values
 from tabular_trainers.schema import load_schema
 
-from .plain_pages import plain_values
 from .whole_files import written_whole
 
 CONTRACTS = {"patch": "patches", "region": "regions"}  # by the folder of a store

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tabular_trainers.errors import DataError, Problems, SchemaError, count, listing, unknown_name
+from tabular_trainers.plain_pages import plain_values
 from tabular_trainers.schema import load_schema
 from tabular_trainers.tables import read_written
 
@@ -119,11 +120,14 @@ class PatchStore:
         SchemaError
             When a vector is not finite.
         """
-        with pq.ParquetFile(self._file(slide_id)) as file:
+        with open(self._file(slide_id), "rb") as stream, pq.ParquetFile(stream) as file:
             for number in range(file.num_row_groups):
-                column = file.read_row_group(number, ["embedding"], use_threads=False).column(0)
-                flat = np.concatenate([c.flatten().to_numpy() for c in column.chunks])
-                block = flat.reshape(-1, self.dim).astype("float32", copy=False)
+                group = file.metadata.row_group(number)
+                flat = plain_values(stream, group, "embedding", self.dtype)
+                if flat is None or len(flat) != group.num_rows * self.dim:
+                    column = file.read_row_group(number, ["embedding"], use_threads=False).column(0)
+                    flat = np.concatenate([c.flatten().to_numpy() for c in column.chunks])
+                block = flat.reshape(-1, self.dim).astype("float32")
                 if not np.isfinite(block).all():
                     raise SchemaError(
                         f"patch/{slide_id}.parquet: vectors that are not finite; extract this "

@@ -49,12 +49,12 @@ LAYERS = (
     ("held_patches", "patch_stability", "patch_survey"),
     ("patch_clusters", "patch_sample"),
     ("patch_store",),
-    ("column_summary", "tables"),
+    ("column_summary", "plain_pages", "tables"),
     ("schema",),
     ("outcome", "kernels", "parallel", "sample_size"),
     ("errors", "feature_sets", "patch_bags"),
 )
-EMBED_MAY_IMPORT = {"errors", "kernels", "parallel", "schema", "tables"}
+EMBED_MAY_IMPORT = {"errors", "kernels", "parallel", "plain_pages", "schema", "tables"}
 HEAVY = {
     "IPython",
     "jinja2",

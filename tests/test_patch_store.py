@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from tabular_trainers import DataError, SchemaError
@@ -40,9 +41,14 @@ def test_slides_of_a_store(tmp_path, bags):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_vectors_are_what_was_stored(tmp_path, dtype):
+@pytest.mark.parametrize("plain", [True, False])  # as embed slides writes vectors, or not
+def test_vectors_are_what_was_stored(tmp_path, dtype, plain):
     bags = {"S1": bag("P1", 2100, dtype=dtype)}
     patches = open_patches(write_store(tmp_path, bags))
+    if plain:
+        file = tmp_path / "patch" / "S1.parquet"
+        layout = {"compression": "none", "use_dictionary": False, "row_group_size": 1024}
+        pq.write_table(pq.read_table(file, partitioning=None), file, **layout)
     blocks = list(patches.iterate("S1"))
     assert [len(block) for block in blocks] == [1024, 1024, 52]
     found = patches.vectors("S1")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabular_trainers.embed.plain_pages import plain_values
+from tabular_trainers.plain_pages import plain_values
 
 PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 
