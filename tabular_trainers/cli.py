@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import tabular_trainers
-from tabular_trainers import cli_cohort, cli_embed, cli_scoring
+from tabular_trainers import cli_cohort, cli_embed, cli_scoring, cli_tissue
 from tabular_trainers.cli_options import CohortFile, Data, Jobs, Overwrite, RunFolder, load
 from tabular_trainers.cli_terminal import (
     RESUME,
@@ -176,6 +176,7 @@ def report(run_folder: RunFolder):
 
 app.command()(cli_scoring.predict)
 app.command("validate-on")(cli_scoring.validate_on)
+app.command("explain-slides")(cli_tissue.explain_slides)
 
 
 app.add_typer(cli_embed.app, name="embed")

@@ -26,6 +26,7 @@ OPTIONAL = (
 )
 TABLE_OF = {"calibration": "calibration", "risk_thirds": "kaplan_meier"}
 FINAL_PART = ("metrics", "comparisons", "calibration", "kaplan_meier")
+TISSUE = ("tissue", "tissue.json")  # folder in a run, by explain-slides, and its facts
 FACTS = ("title", "time_zero", "endpoint", "n_patients", "n_events", "feature_sets", "models")
 
 
@@ -136,6 +137,7 @@ def page(tables, run, figures):
         report_subgroups,
         report_tables,
         report_text,
+        report_tissue,
     )
 
     methods, references = report_methods.methods(tables, run)
@@ -156,8 +158,11 @@ def page(tables, run, figures):
         probes=report_text.probes(tables),
         methods=methods,
         references=references,
-        captions=report_text.captions(tables, run) | report_external.final_part_captions(),
+        captions=report_text.captions(tables, run)
+        | report_external.final_part_captions()
+        | report_tissue.section_captions(run),
         final_part=report_external.final_part(tables, run),
+        tissue=report_tissue.section(tables, run),
         characteristics=report_tables.table_one(tables, run),
         blocks=report_tables.block_facts(run),
         deaths_censored=report_text.DEATHS_CENSORED
@@ -181,7 +186,9 @@ def _draw(tables, run):
     """Draw every figure that the tables allow, by name, in the order of the report."""
     from tabular_trainers import plots
     from tabular_trainers.plots_labels import is_survival
+    from tabular_trainers.plots_tissue import cluster_hazards
     from tabular_trainers.report_external import final_part_inputs
+    from tabular_trainers.report_tissue import own_tables
 
     wanted = [plots.patient_flow]
     if _has(tables, "kaplan_meier") and is_survival(run):
@@ -202,6 +209,8 @@ def _draw(tables, run):
     if _has(tables, "shap_blocks"):
         wanted.append(plots.block_contributions)
     drawings = {function.__name__: function(tables, run) for function in wanted}
+    if run.get("tissue"):
+        drawings["cluster_hazards"] = cluster_hazards(own_tables(tables), run["tissue"])
     final = final_part_inputs(tables, run)
     for function in (plots.calibration, plots.risk_thirds) if final else ():
         name = f"final_part_{function.__name__}"
@@ -239,7 +248,25 @@ def _read(folder):
     if run.get("holdout"):
         found = read_tables(folder / "holdout", list(FINAL_PART))
         tables |= {f"holdout/{name}": table for name, table in found.items()}
-    return run, tables
+    return _add_tissue(folder, run, tables)
+
+
+def _add_tissue(folder, run, tables):
+    """Add what `explain-slides` found of this run, where it did."""
+    from tabular_trainers.tables import read_tables
+
+    place = folder / TISSUE[0]
+    try:
+        facts = json.loads((place / TISSUE[1]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return run, tables
+    if facts["run"]["config_hash"] != run.get("config_hash"):
+        return run, tables
+    found = read_tables(place, facts["tables"])
+    return {**run, "tissue": facts}, {
+        **tables,
+        **{f"tissue/{name}": table for name, table in found.items()},
+    }
 
 
 def _replace(path, content):

@@ -30,9 +30,14 @@ OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
     "cluster_occlusion",  # of explain-slides
     "patch_terms",
     "tissue_clusters",
+    "tissue_examples",
+    "tissue_matches",
+    "tissue_patches",
     "tissue_scores",
     "tissue_selection",
+    "tissue_stability",
     "tissue_steps",
+    "tissue_thirds",
     "tissue_variance",
 }
 PATIENT_FREE = "S0"  # every patient id of a synthetic cohort starts so

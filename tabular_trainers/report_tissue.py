@@ -1,0 +1,507 @@
+"""The page on the tissue behind a risk, and its section in the report of the run.
+
+Everything comes from the tables and tissue.json of ``RUN/tissue``; nothing is computed here.
+"""
+
+from pathlib import Path
+
+from tabular_trainers import plots_labels as words
+from tabular_trainers import plots_tissue, report, report_tables, report_text
+from tabular_trainers.cluster_names import full_name
+from tabular_trainers.errors import count, listing
+from tabular_trainers.report_tables import Table
+from tabular_trainers.report_tissue_methods import DESCRIPTIVE, methods
+from tabular_trainers.tissue_words import cluster_lines, flag_words, ratio_of
+
+FIGURES = (
+    plots_tissue.risk_explained,
+    plots_tissue.cluster_hazards,
+    plots_tissue.prevalence_by_third,
+    plots_tissue.site_and_artefacts,
+    plots_tissue.cluster_stability,
+)
+NAMED = 5  # clusters named in a sentence
+FILES = (
+    ("tissue_clusters.parquet", "a row a cluster: prevalence, ratios, site, artefacts"),
+    ("prevalence.parquet", "share of each patient's patches in each cluster; descriptive"),
+    ("composition.parquet", "the same by the names of clusters, where there are any"),
+    ("patches/SLIDE.parquet", "cluster of every patch, and what it adds to the risk"),
+    ("cluster_names.csv", "for a pathologist to fill in, and to give with --names"),
+)
+
+
+def write_tissue_page(folder, tables, facts, pictures):
+    """Write ``tissue.html`` and ``figures/*.png``.
+
+    Parameters
+    ----------
+    folder : path
+    tables : dict of str to DataFrame
+    facts : dict
+        Content of tissue.json.
+    pictures : dict
+        As `TissuePictures.draw` gives them.
+
+    Returns
+    -------
+    Path
+    """
+    html, figures = render(tables, facts, pictures)
+    return report.write_files(Path(folder), "tissue.html", html, figures)
+
+
+def render(tables, facts, pictures):
+    """Return the page as HTML, and its figures as PNG by name."""
+    svg, png = report.draw_all({draw.__name__: draw(tables, facts) for draw in FIGURES})
+    text, references = methods(tables, facts)
+    scores = tables["tissue_scores"]
+    store = facts["store"]
+    lead = (
+        f"{count(store['n_patches'], 'patch', 'patches')} of {count(store['n_slides'], 'slide')} "
+        f"of {count(facts['n_explained'], 'patient')} in {facts['k']} clusters"
+    )
+    html = report.fill(
+        "tissue.html.jinja",
+        svg,
+        run={**facts, "notes": [*facts["notes"], *facts["picture_notes"]]},
+        words=words,
+        banner=report_text.BANNER,
+        lead=lead,
+        question=question(facts),
+        answer=answer(tables, facts),
+        descriptive=DESCRIPTIVE,
+        side_by_side=pictures["side_by_side"],
+        captions=captions(facts),
+        variance=variance_table(tables, facts),
+        clusters=cluster_table(tables, facts),
+        selection=[score_table(scores, "forward selection", facts), frequency_table(tables, facts)],
+        gallery=gallery(tables, facts, pictures),
+        no_pictures=facts["no_pictures"],
+        maps_words=map_sentences(tables, facts),
+        cases=cases(facts, pictures),
+        occlusion=occlusion_table(tables, facts),
+        bias_words=bias_sentences(tables, facts),
+        without_flagged=score_table(scores, "without flagged", facts),
+        stability_words=stability_sentences(facts),
+        matches=match_table(tables, facts),
+        methods=text,
+        references=references,
+        naming=naming(facts),
+        files=file_table(tables),
+        versions=report_tables.version_table({**facts, "source_hash": store["hash"]}),
+    )
+    return html, png
+
+
+def question(facts):
+    """Say what was asked."""
+    subject = facts["subject"]
+    pair = words.pair_words(facts, subject["feature_set"], subject["model"])
+    endpoint = facts["endpoint"]
+    return (
+        f"In {words.cohort_phrase(facts)} ({facts['title']}): which tissue on the slides goes with "
+        f"the risk of {endpoint['name']} ({endpoint['description']}) that a model ({pair}) "
+        "predicted for patients held out?"
+    )
+
+
+def answer(tables, facts):
+    """Say how much clusters explain, which are prognostic, which flagged, and what they add."""
+    rows = tables["tissue_variance"].set_index("predictors")
+    headline = (
+        f"Shares of {facts['k']} clusters explain {_share(rows, 'prevalence')} of the variance"
+    )
+    headline += " of the risk"
+    if "clinical" in rows.index:
+        headline += f"; the clinical columns {_share(rows, 'clinical')}"
+    return {"headline": f"{headline}.", "sentences": sentences(tables, facts)}
+
+
+def _share(rows, predictors):
+    row = rows.loc[predictors]
+    estimate, *ends = (words.number(100 * row[name], 0) for name in ("r_squared", "lower", "upper"))
+    return f"{estimate}% ({' to '.join(ends)}%)"
+
+
+def sentences(tables, facts):
+    """Say which clusters are prognostic, which are flagged, and what they add to the clinic."""
+    rows = tables["tissue_clusters"]
+    found = rows[rows["prognostic"]].sort_values("adjusted_p_value", kind="stable")
+    told = []
+    if len(found):
+        shown = "; ".join(
+            f"{full_name(row.cluster, facts['names'])}, {ratio_of(row)}"
+            for row in found.head(NAMED).itertuples()
+        )
+        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        told.append(f"Prognostic: {shown}{more}.")
+    else:
+        told.append(
+            "No cluster is prognostic: none that is not flagged has a false discovery rate below "
+            f"0.05 {_beside(facts)}."
+        )
+    flagged = rows[rows["flag"] != ""]
+    if len(flagged):
+        shown = [
+            f"{full_name(row.cluster, facts['names'])} ({row.flag}"
+            f"{' ' + row.site if row.flag == 'site' else ''})"
+            for row in flagged.itertuples()
+        ]
+        told.append(f"Flagged as more site or artefact than tissue: {listing(shown, NAMED)}.")
+    told += score_sentences(tables, "forward selection")
+    return told
+
+
+def _beside(facts):
+    site = "stratified by site" if (facts["n_sites"] or 0) > 1 else "in all patients"
+    return f"adjusted for the clinical columns and {site}"
+
+
+def score_sentences(tables, analysis):
+    """Say how C changed on patients held out, a sentence a comparison."""
+    scores = tables["tissue_scores"]
+    own = scores[scores["analysis"] == analysis]
+    estimates = dict(zip(own["model"], own["estimate"], strict=True))
+    lead = {
+        "forward selection": "Up to five clusters, made and chosen in each training part, change",
+        "without flagged": "Leaving out the flagged clusters changes",
+    }[analysis]
+    told = []
+    for row in own[own["baseline"].notna()].itertuples():
+        ends = row.difference_lower, row.difference_upper
+        told.append(
+            f"{lead} {words.metric_words(row.metric)} of patients held out by "
+            f"{words.interval(row.difference, *ends, sign=True)}: from "
+            f"{words.number(estimates[row.baseline])} ({row.baseline}) to "
+            f"{words.number(row.estimate)} ({row.model})."
+        )
+    return told
+
+
+def captions(facts):
+    """Return what is said under each figure, by its name."""
+    ratio = "Hazard" if words.is_survival(facts) else "Odds"
+    marks = "Blue squares: prognostic; orange crosses: flagged; grey circles: neither."
+    return {
+        "risk_explained": "How well shares of clusters, clinical columns and both predict the "
+        "out-of-fold risk of patients in other folds.",
+        "cluster_hazards": f"{ratio} ratio for one standard deviation more of a cluster's share, "
+        f"{_beside(facts)}; the {plots_tissue.SHOWN} clusters of the smallest p at most. FDR: "
+        f"false discovery rate. {marks}",
+        "prevalence_by_third": "Mean share of the patches of patients in the low, middle and high "
+        "third of the risk, formed within each test fold; the clusters of the figure above.",
+        "site_and_artefacts": "What flags are read from; clusters that are flagged, and those "
+        f"nearest to it. {marks}",
+        "cluster_stability": "Jaccard index of a cluster with the most similar one when patients "
+        "are drawn with replacement and clustered anew. Above 0.75 (dashed) a cluster is stable, "
+        f"below 0.6 it should not be trusted. {marks}",
+    }
+
+
+def variance_table(tables, facts):
+    """Return R-squared of clusters, clinical columns and both."""
+    table = Table(
+        "variance", "Variance of the risk that is explained",
+        ["Predictors", "R-squared (95% interval)", "Patients", "Columns"],
+    )  # fmt: skip
+    for row in tables["tissue_variance"].itertuples():
+        table.add(
+            plots_tissue.PREDICTORS[row.predictors],
+            words.interval(row.r_squared, row.lower, row.upper),
+            f"{row.n:,}",
+            f"{row.n_columns:,}",
+        )
+    table.notes.append(
+        "Cross-validated ridge regression on the folds of the run; below 0 where it predicts worse "
+        "than the mean would."
+    )
+    return table
+
+
+def cluster_table(tables, facts):
+    """Return every cluster, from the highest to the lowest ratio."""
+    ratio = "Hazard ratio" if words.is_survival(facts) else "Odds ratio"
+    sites = tables["tissue_clusters"]["site_auc"].notna().any()
+    columns = ["Cluster", "Patients", "Median share (quartiles)", "Spearman", f"{ratio} alone",
+               f"{ratio} adjusted", "FDR"]  # fmt: skip
+    columns += ["Site AUC"] if sites else []
+    table = Table("clusters", "The clusters", [*columns, "Ink", "Blur", "Mark"])
+    rows = tables["tissue_clusters"].sort_values("adjusted_ratio", ascending=False, kind="stable")
+    for row in rows.itertuples():
+        share = f"{row.prevalence_median:.1%} ({row.prevalence_lower:.1%} to "
+        cells = [
+            full_name(row.cluster, facts["names"]),
+            f"{row.n_patients:,}",
+            f"{share}{row.prevalence_upper:.1%})",
+            words.number(row.spearman, 2),
+            words.interval(row.ratio, row.lower, row.upper, 2),
+            words.interval(row.adjusted_ratio, row.adjusted_lower, row.adjusted_upper, 2),
+            words.p_value(row.adjusted_fdr),
+        ]
+        if sites:
+            auc = words.number(row.site_auc, 2)
+            cells.append(auc if words.is_missing(row.site) else f"{auc} ({row.site})")
+        artefact = words.NO_VALUE if words.is_missing(row.artefact) else f"{row.artefact:.0%}"
+        mark = row.flag or ("prognostic" if row.prognostic else row.note or "")
+        table.add(*cells, artefact, words.number(row.blur, 2), mark, strong=row.prognostic)
+    table.notes.append(
+        f"Ratios: one standard deviation more of the share; adjusted: {_beside(facts)}. "
+        "FDR: false discovery rate of the adjusted ratio over all clusters tested. Spearman: rank "
+        "correlation of share and risk within test folds."
+        + (" Site AUC: of the site that the share tells best." if sites else "")
+    )
+    return table
+
+
+def score_table(scores, analysis, facts):
+    """Return C of the models of one analysis, or None where there are none."""
+    rows = scores[scores["analysis"] == analysis]
+    if rows.empty:
+        return None
+    metric = words.metric_words(rows["metric"].iloc[0])
+    caption = {
+        "forward selection": "Clinical columns, and with up to five clusters chosen in training",
+        "without flagged": "With and without flagged clusters",
+    }[analysis]
+    table = Table(
+        analysis.replace(" ", "-"), f"{caption}: {metric} of patients held out",
+        ["Predictors", f"{metric} (95% interval)", "Difference (95% interval)", "p"],
+    )  # fmt: skip
+    for row in rows.itertuples():
+        ends = row.difference_lower, row.difference_upper
+        change = words.interval(row.difference, *ends, sign=True)
+        if words.is_missing(row.difference):
+            change = "reference"
+        table.add(
+            row.model, words.interval(row.estimate, row.lower, row.upper), change,
+            words.p_value(row.p_value),
+        )  # fmt: skip
+    first = rows.iloc[0]
+    table.notes.append(
+        f"{words.cohort_words(facts, first['n'], first['n_events'])}. Clusters are made anew in "
+        f"each training part. Intervals: {first['method']}."
+    )
+    return table
+
+
+def frequency_table(tables, facts):
+    """Return how often each cluster was chosen, or None where none was."""
+    rows = tables["tissue_selection"]
+    if rows.empty:
+        return None
+    table = Table(
+        "selection", "Clusters chosen in the training parts",
+        ["Reference cluster", "Chosen in", "Median ratio", "Mean step"],
+    )  # fmt: skip
+    for row in rows.itertuples():
+        table.add(
+            full_name(row.cluster, facts["names"]),
+            f"{row.n_selected} of {row.n_folds} parts",
+            words.number(row.ratio, 2),
+            words.number(row.mean_step, 1),
+        )
+    table.notes.append(
+        "Names are those of the reference clusters that the parts' own clusters were matched with."
+    )
+    return table
+
+
+def gallery(tables, facts, pictures):
+    """List a card a cluster that has a picture: prognostic first, then flagged, then by ratio."""
+    rows = tables["tissue_clusters"]
+    kinds = rows["prognostic"].map({True: 0, False: 2}).where(rows["flag"] == "", 1)
+    rows = rows.assign(kind=kinds).sort_values(
+        ["kind", "adjusted_ratio"], ascending=[True, False], kind="stable"
+    )
+    cards = []
+    for row in rows.itertuples():
+        picture = pictures["clusters"].get(row.cluster)
+        if picture is None:
+            continue
+        kind = "flagged" if row.flag else "prognostic" if row.prognostic else ""
+        cards.append(
+            {
+                "title": full_name(row.cluster, facts["names"]),
+                "kind": kind,
+                "colour": pictures["colours"].get(row.cluster),
+                "picture": picture,
+                "mark": flag_words(row) if row.flag else kind.capitalize(),
+                "lines": [line for line in cluster_lines(row, facts) if line != flag_words(row)],
+            }
+        )
+    return cards
+
+
+def map_sentences(tables, facts):
+    """Say what the maps show, and whether their numbers are exact."""
+    terms = facts["terms"]
+    told = [
+        "Each case has a page (about one patient), and of each of its slides a map of clusters and "
+        "one of the risk. Colours of clusters are the same on every picture."
+    ]
+    if terms["kind"] == "exact":
+        checked = tables["patch_terms"]
+        told.append(
+            f"The numbers of patches are exact ({terms['unit']}): for each of "
+            f"{count(len(checked), 'patient')} their mean, with a constant for everything else, is "
+            f"the predicted risk (largest difference {checked['difference'].abs().max():.1g}; "
+            f"{checked['bound'].min():.1g} would be an error)."
+        )
+    else:
+        told.append(terms["words"])
+    return told
+
+
+def cases(facts, pictures):
+    """List the cases with their pictures, from the lowest to the highest risk."""
+    found = []
+    for case in facts["cases"]:
+        own = pictures["cases"].get(case["patient_id"], {"page": None, "maps": []})
+        found.append({"title": f"Patient {case['patient_id']}", "lines": case["lines"], **own})
+    return found
+
+
+def occlusion_table(tables, facts):
+    """Return how the risk changes without each cluster, where maps are approximate."""
+    rows = tables.get("occlusion")
+    if rows is None or rows.empty:
+        return None
+    table = Table(
+        "occlusion", "Risk with a cluster's patches minus that without: approximate",
+        ["Cluster", "Patients", "Mean change", "Mean size of the change"],
+    )  # fmt: skip
+    known = rows[rows["change"].notna() & (rows["share"] > 0)]
+    changes = known.groupby("cluster")["change"].agg(["size", "mean"])
+    changes["extent"] = known["change"].abs().groupby(known["cluster"]).mean()
+    for row in changes.sort_values("extent", ascending=False, kind="stable").itertuples():
+        table.add(
+            full_name(row.Index, facts["names"]), f"{row.size:,}", words.number(row.mean, 3, True),
+            words.number(row.extent),
+        )  # fmt: skip
+    table.notes.append("Changes of several clusters do not add up.")
+    return table
+
+
+def bias_sentences(tables, facts):
+    """Say which clusters are flagged and why, and what C is without them."""
+    flagged = tables["tissue_clusters"]
+    flagged = flagged[flagged["flag"] != ""]
+    if flagged.empty:
+        sites = facts["n_sites"]
+        return [
+            "No cluster is flagged: none tells one site from the others, is ink, or is far more "
+            "blurred than the rest."
+            if sites and sites > 1
+            else "No cluster is flagged as ink or blur; without two sites nothing can be said of "
+            "sites."
+        ]
+    told = [
+        f"{full_name(row.cluster, facts['names'])}: {flag_words(row)[0].lower()}"
+        f"{flag_words(row)[1:]}."
+        for row in flagged.itertuples()
+    ]
+    told.append("A flagged cluster is never called prognostic, whatever its ratio.")
+    compared = score_sentences(tables, "without flagged")
+    told += compared
+    if not compared:
+        told.append("What happens to C without them could not be measured.")
+    return told
+
+
+def stability_sentences(facts):
+    """Say how well the whole clustering is found again."""
+    mean, least, n = facts["rand"]
+    return [
+        f"Over {count(n, 'resample')} of patients the adjusted Rand index with the reference is "
+        f"{words.number(mean, 2)} on average, at least {words.number(least, 2)} (1: the same "
+        "clusters; 0: what chance gives).",
+        "Clusters made in the training parts are matched one to one with the reference by their "
+        "centres; quality 1 is the same place, 0 is no nearer than another cluster.",
+    ]
+
+
+def match_table(tables, facts):
+    """Return how well each reference cluster was met in the training parts."""
+    rows = tables["tissue_matches"]
+    n_parts = rows[["repeat", "fold"]].drop_duplicates().shape[0]
+    table = Table(
+        "matches", "Reference clusters met in the training parts",
+        ["Reference cluster", "Matched in", "Mean quality", "Lowest"],
+    )  # fmt: skip
+    quality = rows.dropna(subset="matched").groupby("matched")["quality"]
+    found = quality.agg(["size", "mean", "min"]).sort_values("mean", kind="stable")
+    for row in found.itertuples():
+        table.add(
+            full_name(row.Index, facts["names"]), f"{row.size} of {n_parts} parts",
+            words.number(row.mean, 2), words.number(row.min, 2),
+        )  # fmt: skip
+    return table
+
+
+def naming(facts):
+    """Say how clusters get names."""
+    if facts["names"]:
+        return (
+            f"{count(len(facts['names']), 'cluster')} of {facts['k']} have a pathologist's name; "
+            "composition.parquet sums those of one name."
+        )
+    return (
+        "The clusters have no names yet. A pathologist can fill in cluster_names.csv while looking "
+        "at the pictures above; given with --names, tables, maps and a composition by name speak "
+        "in these words. What was computed is used again."
+    )
+
+
+def file_table(tables):
+    """Return what else lies in the folder."""
+    table = Table("files", "Files beside this page", ["File", "What"])
+    for name, what in FILES:
+        table.add(name, what)
+    others = [name for name in sorted(tables) if name != "tissue_clusters"]
+    table.add(
+        "further tables", f"{', '.join(others)}: 'tabular-trainers schema NAME' explains them"
+    )
+    return table
+
+
+def section(tables, run):
+    """Return what the report of the run says of the tissue, or None where it was not explained.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        Tables of the run, with those of ``tissue`` as ``tissue/<name>``.
+    run : dict
+        Content of run.json; ``tissue`` is that of tissue.json.
+
+    Returns
+    -------
+    dict or None
+    """
+    facts = run.get("tissue")
+    if not facts:
+        return None
+    own = own_tables(tables)
+    found = answer(own, facts)
+    return {
+        "question": question(facts),
+        "headline": found["headline"],
+        "sentences": found["sentences"],
+        "variance": variance_table(own, facts),
+        "descriptive": DESCRIPTIVE,
+    }
+
+
+def section_captions(run):
+    """Return what is said under the figure of the section, by its name."""
+    facts = run.get("tissue")
+    return {"cluster_hazards": captions(facts)["cluster_hazards"]} if facts else {}
+
+
+def own_tables(tables):
+    """Take the tables of the tissue from those of the run."""
+    return {
+        name.removeprefix("tissue/"): table
+        for name, table in tables.items()
+        if name.startswith("tissue/")
+    }

@@ -1,0 +1,138 @@
+"""The whole of explain-slides without slides: tables, page, names, refusals, and kills."""
+
+import re
+
+import bs4
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tabular_trainers import runs, tissue_job
+from tabular_trainers.errors import SchemaError
+from tabular_trainers.report import write_report
+from tabular_trainers.schema import validate
+from tabular_trainers.tables import read_written
+from tests.test_patch_risk import write_cohort
+
+RUN = {"folds": 3, "n_trials": 1, "n_resamples": 10, "n_jobs": 1}
+TABLES = {
+    "patch_terms", "tissue_clusters", "tissue_examples", "tissue_matches", "tissue_scores",
+    "tissue_selection", "tissue_stability", "tissue_steps", "tissue_thirds", "tissue_variance",
+}  # fmt: skip
+
+
+def make_run(folder, endpoint="os", models=("cox",), **settings):
+    """Write a cohort with one to three slides a patient, and run on it."""
+    write_cohort(folder, **settings)
+    sets = ["clinical", "pathology", "clinical+pathology"]
+    return runs.run(
+        folder / "cohort.toml", endpoint=endpoint, models=list(models), feature_sets=sets,
+        out=folder / "run", **RUN,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory):
+    """Explain a run of a survival endpoint; later tests may explain it once more."""
+    folder = tmp_path_factory.mktemp("tissue") / "cohort"
+    run = make_run(folder)
+    seen = []
+    out = tissue_job.explain_slides(
+        run, folder / "store", n_clusters=4, cases=3, n_jobs=1,
+        progress=lambda *call: seen.append(call),
+    )  # fmt: skip
+    assert seen
+    return folder, out
+
+
+def text_of(path):
+    page = bs4.BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return re.sub(r"\s+", " ", page.get_text(" "))
+
+
+def test_the_folder_is_whole_and_its_tables_keep_their_contracts(explained):
+    folder, out = explained
+    assert out == folder / "run" / "tissue"
+    assert {path.name for path in out.iterdir()} == {
+        *(f"{name}.parquet" for name in TABLES), "prevalence.parquet", "patches", "figures",
+        "tissue.html", "tissue.json", "cluster_names.csv",
+    }  # fmt: skip
+    for name in TABLES:
+        validate(read_written(out / f"{name}.parquet"), name)
+    slides = pd.read_parquet(folder / "store" / "slides.parquet")
+    assert {path.stem for path in (out / "patches").iterdir()} == set(slides["slide_id"])
+    assert not (folder / "run" / "tissue.partial").exists()
+
+
+def test_prevalences_are_the_shares_of_the_patches_and_are_marked_descriptive(explained):
+    folder, out = explained
+    shares = pd.read_parquet(out / "prevalence.parquet").set_index("patient_id")
+    slides = pd.read_parquet(folder / "store" / "slides.parquet")
+    for patient in shares.index[:6]:
+        own = [
+            read_written(out / "patches" / f"{slide}.parquet")["cluster"].value_counts(
+                normalize=True
+            )
+            for slide in slides.loc[slides["patient_id"] == patient, "slide_id"]
+        ]
+        expected = sum(part.reindex(shares.columns, fill_value=0) for part in own) / len(own)
+        np.testing.assert_allclose(shares.loc[patient], expected, atol=1e-12)
+    facts = pq.read_schema(out / "prevalence.parquet").metadata
+    assert facts[b"descriptive"] == b"true"
+    assert len(facts[b"patients_sha256"]) == 64
+
+
+def test_terms_of_patches_add_up_to_those_of_their_patients(explained):
+    folder, out = explained
+    checked = read_written(out / "patch_terms.parquet").set_index("patient_id")
+    slides = pd.read_parquet(folder / "store" / "slides.parquet")
+    for patient in checked.index[:6]:
+        own = [
+            read_written(out / "patches" / f"{slide}.parquet")["term"].mean()
+            for slide in slides.loc[slides["patient_id"] == patient, "slide_id"]
+        ]
+        assert np.mean(own) == pytest.approx(checked.loc[patient, "patch_term"], abs=1e-9)
+
+
+def test_the_page_and_the_report_say_what_the_tables_say(explained):
+    folder, out = explained
+    page, report = text_of(out / "tissue.html"), text_of(folder / "run" / "report.html")
+    share = read_written(out / "tissue_variance.parquet").set_index("predictors")
+    percent = f"{100 * share.loc['prevalence', 'r_squared']:.0f}%".replace("-", "−")
+    for text in (page, report):
+        assert f"Shares of 4 clusters explain {percent}" in text
+        assert "Not cleared for release" in text
+    assert "No pictures. None were asked for." in page
+    assert page.count("Observed:") == 3
+    links = bs4.BeautifulSoup((folder / "run" / "report.html").read_text(), "html.parser")
+    assert links.find("a", href="tissue/tissue.html")
+    assert (folder / "run" / "figures" / "cluster_hazards.png").is_file()
+    again = write_report(folder / "run")
+    assert "Which tissue" in again.read_text(encoding="utf-8")
+
+
+def test_names_are_spoken_and_nothing_is_computed_again(explained, monkeypatch):
+    folder, out = explained
+    before = {path.name: path.read_bytes() for path in out.glob("tissue_v*.parquet")}
+    names = folder / "names.csv"
+    names.write_text("cluster,name\nc01,stroma\nc02,stroma\nc03,lymphocytes\n")
+    monkeypatch.setattr(tissue_job, "compute_tables", None)
+    with pytest.raises(SchemaError, match="is complete. Add --overwrite"):
+        tissue_job.explain_slides(
+            folder / "run", folder / "store", n_clusters=4, cases=3, names=names
+        )
+    tissue_job.explain_slides(
+        folder / "run", folder / "store", n_clusters=4, cases=3, names=names, overwrite=True
+    )
+    assert {path.name: path.read_bytes() for path in out.glob("tissue_v*.parquet")} == before
+    shares = pd.read_parquet(out / "prevalence.parquet").set_index("patient_id")
+    found = pd.read_parquet(out / "composition.parquet").set_index("patient_id")
+    assert list(found) == ["stroma", "lymphocytes", "c04"]
+    np.testing.assert_allclose(found["stroma"], shares["c01"] + shares["c02"], atol=1e-15)
+    rows = read_written(out / "tissue_clusters.parquet").set_index("cluster")
+    assert rows["name"].to_dict() == {
+        "c01": "stroma", "c02": "stroma", "c03": "lymphocytes", "c04": None,
+    }  # fmt: skip
+    assert "c03 lymphocytes" in text_of(out / "tissue.html")
+    assert (out / "cluster_names.csv").read_text().splitlines()[3:] == ["c03,lymphocytes", "c04,"]
