@@ -40,9 +40,11 @@ _COLUMN_PX = (WIDTH_PX - 2 * MARGIN_PX - 2 * GAP_PX) // 3
 _MAP_PX = 500  # tallest
 _PATCH_PX = 132
 _N_PATCHES = 4  # of each direction
+_NUMBER_PX = 16
 _SHOWN = 10  # clusters in the chart
 _COMPARED = 10  # patients from which on a patient is compared with them
 _GREY = "#b4bac1"
+_MARKERS = {"plain": "o", "stripes": "s", "dots": "D"}
 _RAISES, _LOWERS = (190, 75, 0), (0, 90, 160)
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -147,7 +149,8 @@ def draw_case_page(case, path, *, banner, looks, shown=None, slide=None, limit=1
     below.append(Panel(heading, _composition_chart(case, looks)))
     below.append(_facts(case))
     rows.append(below)
-    page = lay_out(f"Patient {case.patient_id}", lines, rows, WIDTH_PX, banner)
+    width = WIDTH_PX if slide is not None else WIDTH_PX - _COLUMN_PX - GAP_PX
+    page = lay_out(f"Patient {case.patient_id}", lines, rows, width, banner)
     save_png(page, path)
 
 
@@ -203,13 +206,41 @@ def _mark(image, view, frame, raising, lowering):
     """Outline patches on the tissue and number them."""
     pen = need("PIL.ImageDraw").Draw(image)
     rows = [*((row, _RAISES) for row in raising), *((row, _LOWERS) for row in lowering)]
+    corners = frame[["x_um", "y_um"]].to_numpy(dtype=float) - (view.x_um, view.y_um)
+    corners = np.rint(corners / view.px_um).astype(int)
+    side = round(float(frame["size_um"].max()) / view.px_um)
+    for row, colour in rows:
+        box = (*corners[row], *(corners[row] + side - 1))
+        pen.rectangle(box, outline=colour, width=3 if side > 2 * _NUMBER_PX else 2)
+    taken = []
     for number, (row, colour) in enumerate(rows, start=1):
-        patch = frame.iloc[row]
-        x, y = ((patch["x_um"] - view.x_um), (patch["y_um"] - view.y_um))
-        box = [round(v / view.px_um) for v in (x, y, x + patch["size_um"], y + patch["size_um"])]
-        pen.rectangle(box, outline=colour, width=3)
-        pen.rectangle((box[0], box[1], box[0] + 15, box[1] + 16), fill=colour)
-        pen.text((box[0] + 8, box[1] + 8), str(number), PAPER, font(12, True), anchor="mm")
+        x, y = _place_number(corners[row], side, image.size, taken)
+        taken.append((x, y))
+        _draw_number(pen, x, y, number, colour)
+
+
+def _place_number(corner, side, size, taken):
+    """Find room for a number: inside a large patch, else beside it and off other numbers."""
+    left, top = corner.tolist()
+    if side > 2 * _NUMBER_PX:
+        return left, top
+    before, after = -_NUMBER_PX, side
+    places = [
+        (min(max(left + x, 0), size[0] - _NUMBER_PX), min(max(top + y, 0), size[1] - _NUMBER_PX))
+        for x, y in ((before, before), (after, before), (before, after), (after, after), (0, after))
+    ]
+    free = (
+        place
+        for place in places
+        if all(max(abs(place[0] - x), abs(place[1] - y)) >= _NUMBER_PX for x, y in taken)
+    )
+    return next(free, places[0])
+
+
+def _draw_number(pen, x, y, number, colour):
+    pen.rectangle((x, y, x + _NUMBER_PX - 1, y + _NUMBER_PX - 1), fill=colour)
+    middle = (x + _NUMBER_PX / 2, y + _NUMBER_PX / 2)
+    pen.text(middle, str(number), PAPER, font(12, True), anchor="mm")
 
 
 def _patch_row(slide, shown, rows, first, colour, limit):
@@ -221,8 +252,7 @@ def _patch_row(slide, shown, rows, first, colour, limit):
         pixels = cut_square(slide, patch["x_um"], patch["y_um"], patch["size_um"], _PATCH_PX)
         x = place * (_PATCH_PX + 8)
         sheet.paste(as_image(pixels), (x, 0))
-        pen.rectangle((x, 0, x + 15, 16), fill=colour)
-        pen.text((x + 8, 8), str(first + place), PAPER, font(12, True), anchor="mm")
+        _draw_number(pen, x, 0, first + place, colour)
         pen.text((x, _PATCH_PX + 4), signed(shown.terms[row], limit), INK, font(13))
     return sheet
 
@@ -246,9 +276,10 @@ def _facts(case):
 
 def _survival_chart(case):
     figure, axes = _new_chart(230)
-    axes.plot(case.times, case.survival, color="#1b1f24", linewidth=1.8, drawstyle="steps-post")
+    times, survival = [0.0, *case.times], [1.0, *case.survival]
+    axes.plot(times, survival, color="#1b1f24", linewidth=1.8, drawstyle="steps-post")
     axes.set_ylim(0, 1.02)
-    axes.set_xlim(0, float(np.max(case.times)))
+    axes.set_xlim(0, max(times))
     axes.set_xlabel(f"time ({case.time_unit})")
     axes.set_ylabel("probability")
     return _drawn(figure)
@@ -256,7 +287,7 @@ def _survival_chart(case):
 
 def _composition_chart(case, looks):
     """Draw the patient's share of each cluster over its spread in the cohort."""
-    colours = {look.label: np.array(look.colour) / 255 for look in looks}
+    by_label = {look.label: look for look in looks}
     own = 100 * case.composition.astype(float)
     cohort = 100 * case.cohort[own.index].astype(float)
     compared = len(cohort) >= _COMPARED
@@ -272,8 +303,9 @@ def _composition_chart(case, looks):
             axes.plot([middle, middle], [row - 0.28, row + 0.28], color="#57606a", linewidth=1.5)
             below = ((values < share).mean() + (values <= share).mean()) / 2
             axes.text(1.05, row, f"{100 * below:.0f}", **beside)
-        face = colours.get(label, (0.75, 0.75, 0.75))
-        axes.plot(share, row, "o", markersize=9, mfc=face, mec="#1b1f24")
+        look = by_label[label]
+        face = np.array(look.colour) / 255
+        axes.plot(share, row, _MARKERS[look.texture], markersize=9, mfc=face, mec="#1b1f24")
     if compared:
         axes.text(1.05, -0.85, "percentile", **beside)
     axes.set_yticks(range(len(chosen)), [_short(label) for label in chosen.index])

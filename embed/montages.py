@@ -21,6 +21,7 @@ from .picture_parts import (
     font,
     lay_out,
     save_png,
+    wrap,
 )
 from .requirements import need
 
@@ -183,18 +184,27 @@ def _patches(picture, chosen, width_px):
 
 def _column(pictures, heading, width_px):
     """Draw clusters below each other: label, facts, four patches."""
-    heights = [26 + 19 * len(picture.lines) + PATCH_PX + 24 for picture in pictures]
-    column = need("PIL.Image").new("RGB", (width_px, 34 + sum(heights)), PAPER)
+    bold, plain = font(15, True), font(14)
+    lines = [
+        [part for line in picture.lines for part in wrap(line, plain, width_px)]
+        for picture in pictures
+    ]
+    heights = [26 + 19 * len(own) + PATCH_PX + 24 for own in lines]
+    column = need("PIL.Image").new("RGB", (width_px, 36 + max(24, sum(heights))), PAPER)
     pen = need("PIL.ImageDraw").Draw(column)
     pen.text((0, 2), heading, INK, font(17, True))
     pen.line((0, 28, width_px, 28), FAINT)
     y = 36
-    for picture, height in zip(pictures, heights, strict=True):
-        pen.text((0, y), fit(picture.label, font(15, True), width_px), INK, font(15, True))
-        for number, line in enumerate(picture.lines):
-            pen.text((0, y + 22 + 19 * number), fit(line, font(14), width_px), MUTED, font(14))
-        top = y + 26 + 19 * len(picture.lines)
-        shown = [image for image in picture.images if image is not None]
+    if not pictures:
+        pen.text((0, y), "none", MUTED, plain)
+    for picture, own, height in zip(pictures, lines, heights, strict=True):
+        pen.text((0, y), fit(picture.label, bold, width_px), INK, bold)
+        for number, line in enumerate(own):
+            pen.text((0, y + 22 + 19 * number), line, MUTED, plain)
+        top = y + 26 + 19 * len(own)
+        nearest = np.argsort(picture.examples["kind"].to_numpy() != "nearest", kind="stable")
+        shown = [picture.images[place] for place in nearest.tolist()]
+        shown = [image for image in shown if image is not None]
         for number, image in enumerate(shown[: (width_px + _SPACE_PX) // (PATCH_PX + _SPACE_PX)]):
             column.paste(as_image(image), (number * (PATCH_PX + _SPACE_PX), top))
         y += height

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tabular_trainers.embed.case_pages import Case, CaseSlide, draw_case_page, top_patches
+from tabular_trainers.embed.case_pages import (
+    Case,
+    CaseSlide,
+    _place_number,
+    draw_case_page,
+    top_patches,
+)
 from tabular_trainers.embed.cluster_looks import cluster_looks
 from tabular_trainers.embed.slide_reading import open_slide
 from tests.embed.small_slides import write_slide
@@ -53,10 +59,22 @@ def test_a_page_with_its_slide_and_one_without(case, tmp_path, monkeypatch):
     for name in ("with", "without"):
         with Image.open(tmp_path / f"{name}.png") as page:
             sizes.append(page.size)
-    assert sizes[0][0] == sizes[1][0] == 1754
+    assert [width for width, _ in sizes] == [1754, 1754 - 555 - 20]
     assert sizes[0][1] > sizes[1][1] + 400
     assert misplaced(written) == []
     said = [words for words, *_ in written]
     assert said.count("Not cleared.") == 2
     assert "slide S1; 2 patches" in said
     assert {"age", "63", "+0.40", "−0.20", "raise the risk most"} <= set(said)
+
+
+def test_numbers_of_small_patches_stand_beside_them_and_off_each_other():
+    size, taken = (300, 200), []
+    for corner in ([100, 100], [108, 100], [108, 108], [0, 0], [292, 192]):
+        x, y = _place_number(np.array(corner), 8, size, taken)
+        assert 0 <= x <= size[0] - 16
+        assert 0 <= y <= size[1] - 16
+        assert all(max(abs(x - a), abs(y - b)) >= 16 for a, b in taken)
+        taken.append((x, y))
+    assert taken[0] == (84, 84)
+    assert _place_number(np.array([50, 60]), 40, size, []) == (50, 60)

@@ -14,6 +14,7 @@ from tabular_trainers.embed.montages import (
 from tabular_trainers.embed.slide_files import SlideFiles
 from tests.embed.drawn_slides import shrink
 from tests.embed.small_slides import write_slide
+from tests.embed.written_words import misplaced, watch_words
 
 
 @pytest.fixture
@@ -67,3 +68,19 @@ def test_montages_hold_their_patches(slides, examples, tmp_path):
     found = [(seen[y : y + 160, 24:184] == images[0]).all() for y in range(40, seen.shape[0] - 160)]
     assert sum(found) == 1
     assert (tmp_path / "both.png").stat().st_size > 10_000
+
+
+def test_an_empty_side_says_so_and_long_facts_are_broken(slides, examples, tmp_path, monkeypatch):
+    written = watch_words(monkeypatch)
+    images, _ = cut_patches(examples, slides)
+    facts = (
+        "Hazard ratio a standard deviation 0.71 (0.60 to 0.84), adjusted for clinical values. " * 2
+    )
+    picture = ClusterPicture("c01, " + "stroma " * 30, (facts,), images, examples)
+    draw_side_by_side([], [picture, picture], tmp_path / "both.png", title="Clusters")
+    draw_montage(picture, tmp_path / "montage.png")
+    assert misplaced(written) == []
+    said = [words for words, *_ in written]
+    assert said.count("none") == 1
+    assert said.count("slide not there") == 1
+    assert " ".join(said[4:6]) == facts.strip()
