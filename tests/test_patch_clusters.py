@@ -265,12 +265,9 @@ def test_matching_is_the_best_of_all(k, other_k, seed):
 def test_clusters_match_themselves_in_another_scale_and_order():
     reference = some_clusters(6, 0)
     order = np.array([3, 1, 5, 0, 2, 4])
-    # the same patches, in units a half as large
+    # of patches twice as far from the mean, in the same directions
     other = Clusters(
-        reference.centres[order], 2 * reference.mean, 2 * reference.spread, np.ones(6, int)
-    )
-    reference = Clusters(
-        reference.centres, 2 * reference.mean, 2 * reference.spread, np.ones(6, int)
+        reference.centres[order], reference.mean, 2 * reference.spread, np.ones(6, int)
     )
     found = match_clusters(reference, other)
     assert found["matched"].tolist() == [reference.names[i] for i in order]
