@@ -2,8 +2,9 @@
 
 A mean-pooled column is the mean of its patches, and scaling, PCA and a linear model are affine. So
 what a block adds to a patient's risk is the mean of what its patches would add: ``term(patch) =
-sum of slope * number + offset``. Other blocks are a constant. Terms come from the model of the
-fold in which the patient was held out.
+sum of slope * number + offset``. The same holds for shares of patches in clusters, where a patch
+counts 1 in its own cluster. Other blocks are a constant. Terms come from the model of the fold in
+which the patient was held out.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pandas as pd
 from tabular_trainers.errors import DataError, SchemaError, count, listing
 from tabular_trainers.explanation import contributions_of, fit_again
 from tabular_trainers.feature_sets import is_late
+from tabular_trainers.held_patches import held_patches
 from tabular_trainers.parallel import Task, map_tasks
 
 TOLERANCE = 1e-5  # times 1 + the sum of all contributions' sizes
@@ -84,6 +86,26 @@ class LinearScorer:
     def __call__(self, vectors):
         """Give the terms (n,) of vectors (n, dim), summed in float64."""
         return vectors.astype(np.float64) @ self.slopes + self.offset
+
+
+@dataclass(frozen=True)
+class ClusterScorer:
+    """Terms by the cluster, made in the fold's training part, that a patch lies in.
+
+    Attributes
+    ----------
+    clusters : Clusters
+    slopes : ndarray (k,) of float64
+    offset : float
+    """
+
+    clusters: object
+    slopes: np.ndarray
+    offset: float
+
+    def __call__(self, vectors):
+        """Give the terms (n,) of vectors (n, dim)."""
+        return self.slopes[self.clusters.assign(vectors)] + self.offset
 
 
 @dataclass(frozen=True)
@@ -168,9 +190,9 @@ def map_folds(function, reopened, subject, patches, n_jobs, progress, *further):
 
 def terms_of_fold(context, fold, parameters):
     """Refit the model of one fold and read the patches of the patients it never saw."""
-    subject, patches = context.subject, context.patches
+    subject, patches = context.subject, patches_used(context)
     pipeline, spec, X = refit(context, fold, parameters)
-    scorer = _linear_scorer(pipeline, spec, subject, patches.dim)
+    scorer, own = _linear_scorer(pipeline, spec, subject, patches.dim)
     base, contributions, _ = contributions_of(pipeline, spec, X, X)
     slides = slides_by_patient(patches, X.index)
     n_slides, n_patches, means, sizes = [], [], [], []
@@ -180,8 +202,8 @@ def terms_of_fold(context, fold, parameters):
         n_patches.append(sum(map(len, terms)))
         units = terms if subject.by == "slide" else [np.concatenate(terms)]
         means.append(np.mean([unit.mean() for unit in units]))
-        sizes += [np.abs(own[:: 1 + (len(own) - 1) // LIMIT_PATCHES]) for own in terms]
-    constant = base + contributions.drop(columns=list(subject.columns)).sum(axis=1)
+        sizes += [np.abs(some[:: 1 + (len(some) - 1) // LIMIT_PATCHES]) for some in terms]
+    constant = base + contributions.drop(columns=own).sum(axis=1)
     table = pd.DataFrame(
         {
             "patient_id": X.index,
@@ -236,17 +258,33 @@ def predicted(pipeline, spec, X):
     return pd.Series(spec.risk(pipeline[-1], pipeline[0].transform(X)), index=X.index)
 
 
+def patches_used(context):
+    """Give the patches that the columns were made of: of a very large store, clusters use some."""
+    if context.subject.how == "clusters":
+        return held_patches(str(context.patches.folder))
+    return context.patches
+
+
 def _linear_scorer(pipeline, spec, subject, dim):
-    """Carry the coefficients of a fitted model back to the numbers of a patch's vector."""
+    """Carry the coefficients of a fitted model back to patches; also name the columns they make."""
     if spec.parts is not None:
         part = next(p for p in spec.parts(pipeline[-1]) if p.block == subject.block)
         weight, pipeline, spec = part.weight, part.pipeline, part.row
     else:
         weight = 1.0
-    slopes, offsets = pipeline[0].linear_weights(spec.coefficients(pipeline[-1]))
-    vector, own = np.zeros(dim), list(subject.columns)
-    np.add.at(vector, list(subject.features), weight * slopes[own].to_numpy())
-    return LinearScorer(vector, weight * float(offsets[own].sum()))
+    preprocess = pipeline[0]
+    slopes, offsets = preprocess.linear_weights(spec.coefficients(pipeline[-1]))
+    if subject.how == "clusters":
+        clusters = preprocess.clusters(subject.block)
+        own = [f"{subject.block}.{name}" for name in clusters.names]
+    else:
+        own = list(subject.columns)
+    slopes, offset = weight * slopes[own].to_numpy(), weight * float(offsets[own].sum())
+    if subject.how == "clusters":
+        return ClusterScorer(clusters, slopes, offset), own
+    vector = np.zeros(dim)
+    np.add.at(vector, list(subject.features), slopes)
+    return LinearScorer(vector, offset), own
 
 
 def _check_patients(reopened, subject, patches):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tabular_trainers.errors import DataError, SchemaError, listing, unknown_name
 from tabular_trainers.feature_sets import blocks_of, is_late
+from tabular_trainers.patch_bags import COLUMN as PATCHES
 
 SUFFIXES = {  # of the columns that `embed pool` writes, by how it pooled
     "mean": ("",),
@@ -11,6 +12,7 @@ SUFFIXES = {  # of the columns that `embed pool` writes, by how it pooled
     "quantiles": ("_q10", "_q25", "_q50", "_q75", "_q90"),
     "max": ("_max",),
 }
+EXACT = ("mean", "clusters")  # of a linear risk; other poolings are no mean over patches
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,17 @@ class Subject:
     feature_set, model : str
         As in the run.
     how : str
-        Pooling: ``"mean"``, ``"mean+std"``, ``"quantiles"`` or ``"max"``.
+        Pooling: ``"mean"``, ``"mean+std"``, ``"quantiles"`` or ``"max"``; ``"clusters"`` where the
+        block is the store itself, put into clusters inside each training part.
     by : str
         ``"slide"``: a patient's slides were pooled one by one and averaged; ``"patch"``: all
         patches of a patient as one bag.
     columns : tuple of str
-        Columns ``block.column`` of the run that come from the patches' vectors.
+        Columns ``block.column`` of the run that come from the patches.
     features : tuple of int
-        For each column, which number of the vector it was pooled from.
+        For each column, which number of the vector it was pooled from; empty for clusters.
     suffixes : tuple of str
-        For each column, the ending that says which statistic it is.
+        For each column, the ending that says which statistic it is; empty for clusters.
     scale : str
         What the terms are, such as ``"log hazard"``.
     is_risk : bool
@@ -87,10 +90,10 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
     """
     from tabular_trainers.models import find_model
 
-    block, how, by, columns = _choose_block(reopened, patches, block)
+    block, columns = _choose_block(reopened, patches, block)
+    how, by = _pooling_of(reopened.cohort.blocks[block])
     feature_set = _choose_feature_set(reopened.facts, block, feature_set)
     model = _choose_model(reopened.plan, model)
-    names, features, suffixes = zip(*columns, strict=True)
     spec = find_model(model, reopened.plan.task, is_late(feature_set))
     return Subject(
         block=block,
@@ -98,9 +101,7 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
         model=model,
         how=how,
         by=by,
-        columns=names,
-        features=features,
-        suffixes=suffixes,
+        **columns,
         scale=spec.shap_scale or spec.risk_scale,
         is_risk=spec.explained is None,
         approximate=_why_approximate(reopened.plan.task, how, model),
@@ -108,7 +109,7 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
 
 
 def _choose_block(reopened, patches, wanted):
-    """Find the block pooled from a store: its name, how it was pooled, and its columns."""
+    """Find the block that comes from a store; give its name, and its columns as in `Subject`."""
     used = dict.fromkeys(b for name in reopened.facts["feature_sets"] for b in blocks_of(name))
     if wanted is not None and wanted not in used:
         raise DataError(unknown_name("block of the run", wanted, list(used)))
@@ -122,7 +123,7 @@ def _choose_block(reopened, patches, wanted):
     if not found:
         said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise SchemaError(
-            f"{patches.folder}: no block of the run {reopened.folder} was pooled from this store. "
+            f"{patches.folder}: no block of the run {reopened.folder} comes from this store. "
             f"{said}. Pool it with 'tabular-trainers embed pool', and name the table as a block."
         )
     if len(found) > 1:
@@ -130,18 +131,25 @@ def _choose_block(reopened, patches, wanted):
             f"{patches.folder}: blocks {listing(found)} may come from this store. "
             "Name one with --block."
         )
-    name, columns = next(iter(found.items()))
-    pooling = reopened.cohort.blocks[name].pooling
-    return name, pooling["how"], pooling["by"], columns
+    return next(iter(found.items()))
+
+
+def _pooling_of(block):
+    """Tell how and by which unit the patches of a block became one row."""
+    if block.n_clusters:
+        return "clusters", "slide"
+    return block.pooling["how"], block.pooling["by"]
 
 
 def _columns_of(reopened, patches, name):
     """Match the columns of a block with the numbers of a vector; or say why they do not match."""
     block = reopened.cohort.blocks[name]
-    if block.pooling is None:
+    if block.pooling is None and not block.n_clusters:
         return None, "its table does not say that it was pooled from patches"
     if block.encoder_id != patches.encoder_id:
         return None, f"its encoder is {block.encoder_id}, that of the store {patches.encoder_id}"
+    if block.n_clusters:
+        return {"columns": (f"{name}.{PATCHES}",), "features": (), "suffixes": ()}, None
     if block.pooling["level"] == "region":
         return None, "it was pooled from regions, which are larger than the patches"
     suffixes = SUFFIXES[block.pooling["how"]]
@@ -153,7 +161,8 @@ def _columns_of(reopened, patches, name):
     analysed = [c for c in reopened.plan.analysis.X.columns if c in place]
     if not analysed:
         return None, "none of its columns is a feature of the store"
-    return [(column, *place[column]) for column in analysed], None
+    features, suffixes = zip(*(place[column] for column in analysed), strict=True)
+    return {"columns": tuple(analysed), "features": features, "suffixes": suffixes}, None
 
 
 def vector_names(patches):
@@ -199,7 +208,7 @@ def is_linear(model, task):
 
 
 def _why_approximate(task, how, model):
-    if how != "mean":
+    if how not in EXACT:
         return f"the block was pooled by {how}, not by mean"
     if not is_linear(model, task):
         return f"the risk of {model} is not a sum over columns"
