@@ -71,7 +71,8 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
     reopened : ReopenedRun
     patches : PatchStore
     block : str, optional
-        Default: the one block of the run that was pooled from this store.
+        Default: the block, of the feature set where one is named, that was pooled from this store;
+        where there is none, the one whose clusters are of this store.
     feature_set : str, optional
         Default: the block alone where it was run, else the run's largest.
     model : str, optional
@@ -90,7 +91,7 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
     """
     from tabular_trainers.models import find_model
 
-    block, columns = _choose_block(reopened, patches, block)
+    block, columns = _choose_block(reopened, patches, block, feature_set)
     how, by = _pooling_of(reopened.cohort.blocks[block])
     feature_set = _choose_feature_set(reopened.facts, block, feature_set)
     model = _choose_model(reopened.plan, model)
@@ -108,9 +109,10 @@ def choose_subject(reopened, patches, block=None, feature_set=None, model=None):
     )
 
 
-def _choose_block(reopened, patches, wanted):
+def _choose_block(reopened, patches, wanted, feature_set):
     """Find the block that comes from a store; give its name, and its columns as in `Subject`."""
-    used = dict.fromkeys(b for name in reopened.facts["feature_sets"] for b in blocks_of(name))
+    sets = reopened.facts["feature_sets"]
+    used = dict.fromkeys(block for name in sets for block in blocks_of(name))
     if wanted is not None and wanted not in used:
         raise DataError(unknown_name("block of the run", wanted, list(used)))
     found, reasons = {}, {}
@@ -126,12 +128,16 @@ def _choose_block(reopened, patches, wanted):
             f"{patches.folder}: no block of the run {reopened.folder} comes from this store. "
             f"{said}. Pool it with 'tabular-trainers embed pool', and name the table as a block."
         )
-    if len(found) > 1:
+    inside = [name for name in found if feature_set and name in blocks_of(feature_set)]
+    found = {name: found[name] for name in inside or found}
+    pooled = [name for name in found if not reopened.cohort.blocks[name].n_clusters]
+    if len(pooled or found) > 1:
         raise SchemaError(
-            f"{patches.folder}: blocks {listing(found)} may come from this store. "
+            f"{patches.folder}: blocks {listing(pooled or found)} may come from this store. "
             "Name one with --block."
         )
-    return next(iter(found.items()))
+    name = next(iter(pooled or found))
+    return name, found[name]
 
 
 def _pooling_of(block):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tabular_trainers.cohort import load_cohort
 from tabular_trainers.evaluation import evaluate_plan
@@ -10,9 +12,18 @@ from tabular_trainers.patch_store import open_patches
 from tabular_trainers.reopened_run import reopen_run
 from tabular_trainers.run_folder import write_facts
 from tabular_trainers.tables import write_tables
-from tests.written_store import pool_by_hand, write_store
+from tests.patch_stores import write_store
 
 DIM = 6
+STATISTICS = {
+    "mean": {"": lambda v: v.mean(axis=0)},
+    "mean+std": {"": lambda v: v.mean(axis=0), "_std": lambda v: v.std(axis=0)},
+    "max": {"_max": lambda v: v.max(axis=0)},
+    "quantiles": {
+        f"_q{round(100 * q)}": lambda v, q=q: np.quantile(v, q, axis=0)
+        for q in (0.1, 0.25, 0.5, 0.75, 0.9)
+    },
+}
 TOML = """\
 title = "Drawn patches"
 time_zero = "diagnosis"
@@ -49,7 +60,7 @@ def draw_slides(rng, n_patients, dim=DIM):
     for i in range(n_patients):
         level[f"P{i:03d}"] = rng.normal(size=dim)
         for j in range(1 + i % 3):
-            n = int(rng.integers(3, 40))
+            n = 1100 if i == 2 else int(rng.integers(3, 40))  # more than is read at once
             vectors = level[f"P{i:03d}"] + rng.normal(0, 2, (n, dim)) + 5.0
             slides[f"S{i:03d}_{j}"] = (f"P{i:03d}", vectors)
     return slides, pd.DataFrame(level).T
@@ -74,10 +85,38 @@ def write_cohort(
     clinical.to_csv(folder / "clinical.csv")
     if missing == "impute":
         slides = {s: own for s, own in slides.items() if int(own[0][1:]) % 8}
-    write_store(folder / "store", slides, dtype)
-    pool_by_hand(slides, folder / "pathology.parquet", how, by, dtype)
+    slides = {slide: (patient, v.astype(dtype)) for slide, (patient, v) in slides.items()}
+    write_store(folder / "store", slides)
+    pool_by_hand(slides, folder / "pathology.parquet", how, by)
     (folder / "cohort.toml").write_text(TOML.format(reduce=reduce, missing=missing))
     return folder
+
+
+def pool_by_hand(slides, out, how="mean", by="slide"):
+    """Write the table that ``embed pool`` makes of these slides."""
+    statistics = STATISTICS[how]
+    bags = {}
+    for patient_id, vectors in slides.values():
+        if len(vectors):
+            bags.setdefault(patient_id, []).append(vectors.astype("float64"))
+    rows = {}
+    for patient_id, own in sorted(bags.items()):
+        units = own if by == "slide" else [np.concatenate(own)]
+        found = [np.concatenate([s(unit) for s in statistics.values()]) for unit in units]
+        rows[patient_id] = np.mean(found, axis=0)
+    dim = next(v.shape[1] for _, v in slides.values())
+    names = [f"e{j:03d}{suffix}" for suffix in statistics for j in range(dim)]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    frame = frame.rename_axis("patient_id").reset_index()
+    facts = {
+        "encoder_id": "drawn-1",
+        "pretrained_on": "[]",
+        "how": how,
+        "level": "patch",
+        "by": by,
+    }
+    pq.write_table(pa.Table.from_pandas(frame).replace_schema_metadata(facts), out)
+    return out
 
 
 SETTINGS = {"folds": 3, "n_trials": 1}

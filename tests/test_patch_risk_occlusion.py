@@ -12,8 +12,8 @@ from tabular_trainers.patch_risk_occlusion import occlusion
 from tabular_trainers.patch_risk_subject import choose_subject
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.schema import validate
-from tests.patch_cohort import score_only, write_cohort
-from tests.written_store import STATISTICS, write_store
+from tests.patch_cohort import STATISTICS, score_only, write_cohort
+from tests.patch_stores import write_store
 
 NAMES = ["c01", "c02", "c03", "c04"]
 
