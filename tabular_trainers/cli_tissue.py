@@ -73,8 +73,8 @@ def explain_slides(
     from tabular_trainers.embed.tissue_pictures import TissuePictures
 
     ctx.meta[RESUME] = (
-        "Nothing of it is kept; run the same command again. What an earlier, complete one of the "
-        "same settings computed is used again."
+        f"Nothing new is kept; what was in {run_folder / 'tissue'} before is still there. Run the "
+        "same command again."
     )
     with progress("explain-slides") as tell:
         folder = tissue_job.explain_slides(

@@ -6,12 +6,17 @@ Everything comes from the tables and tissue.json of ``RUN/tissue``; nothing is c
 from pathlib import Path
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import plots_tissue, report, report_tables, report_text
+from tabular_trainers import (
+    plots_tissue,
+    report,
+    report_tables,
+    report_text,
+    report_tissue_tables,
+)
 from tabular_trainers.cluster_names import full_name
 from tabular_trainers.errors import count, listing
-from tabular_trainers.report_tables import Table
 from tabular_trainers.report_tissue_methods import DESCRIPTIVE, methods
-from tabular_trainers.tissue_words import cluster_lines, flag_words, ratio_of
+from tabular_trainers.tissue_words import adjusted_words, cluster_lines, flag_words, ratio_of
 
 FIGURES = (
     plots_tissue.risk_explained,
@@ -21,13 +26,6 @@ FIGURES = (
     plots_tissue.cluster_stability,
 )
 NAMED = 5  # clusters named in a sentence
-FILES = (
-    ("tissue_clusters.parquet", "a row a cluster: prevalence, ratios, site, artefacts"),
-    ("prevalence.parquet", "share of each patient's patches in each cluster; descriptive"),
-    ("composition.parquet", "the same by the names of clusters, where there are any"),
-    ("patches/SLIDE.parquet", "cluster of every patch, and what it adds to the risk"),
-    ("cluster_names.csv", "for a pathologist to fill in, and to give with --names"),
-)
 
 
 def write_tissue_page(folder, tables, facts, pictures):
@@ -72,22 +70,25 @@ def render(tables, facts, pictures):
         descriptive=DESCRIPTIVE,
         side_by_side=pictures["side_by_side"],
         captions=captions(facts),
-        variance=variance_table(tables, facts),
-        clusters=cluster_table(tables, facts),
-        selection=[score_table(scores, "forward selection", facts), frequency_table(tables, facts)],
+        variance=report_tissue_tables.variance_table(tables),
+        clusters=report_tissue_tables.cluster_table(tables, facts),
+        selection=[
+            report_tissue_tables.score_table(scores, "forward selection", facts),
+            report_tissue_tables.frequency_table(tables, facts),
+        ],
         gallery=gallery(tables, facts, pictures),
         no_pictures=facts["no_pictures"],
         maps_words=map_sentences(tables, facts),
         cases=cases(facts, pictures),
-        occlusion=occlusion_table(tables, facts),
+        occlusion=report_tissue_tables.occlusion_table(tables, facts),
         bias_words=bias_sentences(tables, facts),
-        without_flagged=score_table(scores, "without flagged", facts),
+        without_flagged=report_tissue_tables.score_table(scores, "without flagged", facts),
         stability_words=stability_sentences(facts),
-        matches=match_table(tables, facts),
+        matches=report_tissue_tables.match_table(tables, facts),
         methods=text,
         references=references,
         naming=naming(facts),
-        files=file_table(tables),
+        files=report_tissue_tables.file_table(tables),
         versions=report_tables.version_table({**facts, "source_hash": store["hash"]}),
     )
     return html, png
@@ -138,7 +139,7 @@ def sentences(tables, facts):
     else:
         told.append(
             "No cluster is prognostic: none that is not flagged has a false discovery rate below "
-            f"0.05 {_beside(facts)}."
+            f"0.05 {adjusted_words(facts)}."
         )
     flagged = rows[rows["flag"] != ""]
     if len(flagged):
@@ -150,11 +151,6 @@ def sentences(tables, facts):
         told.append(f"Flagged as more site or artefact than tissue: {listing(shown, NAMED)}.")
     told += score_sentences(tables, "forward selection")
     return told
-
-
-def _beside(facts):
-    site = "stratified by site" if (facts["n_sites"] or 0) > 1 else "in all patients"
-    return f"adjusted for the clinical columns and {site}"
 
 
 def score_sentences(tables, analysis):
@@ -186,7 +182,7 @@ def captions(facts):
         "risk_explained": "How well shares of clusters, clinical columns and both predict the "
         "out-of-fold risk of patients in other folds.",
         "cluster_hazards": f"{ratio} ratio for one standard deviation more of a cluster's share, "
-        f"{_beside(facts)}; the {plots_tissue.SHOWN} clusters of the smallest p at most. FDR: "
+        f"{adjusted_words(facts)}; at most the {plots_tissue.SHOWN} clusters of smallest p. FDR: "
         f"false discovery rate. {marks}",
         "prevalence_by_third": "Mean share of the patches of patients in the low, middle and high "
         "third of the risk, formed within each test fold; the clusters of the figure above.",
@@ -196,114 +192,6 @@ def captions(facts):
         "are drawn with replacement and clustered anew. Above 0.75 (dashed) a cluster is stable, "
         f"below 0.6 it should not be trusted. {marks}",
     }
-
-
-def variance_table(tables, facts):
-    """Return R-squared of clusters, clinical columns and both."""
-    table = Table(
-        "variance", "Variance of the risk that is explained",
-        ["Predictors", "R-squared (95% interval)", "Patients", "Columns"],
-    )  # fmt: skip
-    for row in tables["tissue_variance"].itertuples():
-        table.add(
-            plots_tissue.PREDICTORS[row.predictors],
-            words.interval(row.r_squared, row.lower, row.upper),
-            f"{row.n:,}",
-            f"{row.n_columns:,}",
-        )
-    table.notes.append(
-        "Cross-validated ridge regression on the folds of the run; below 0 where it predicts worse "
-        "than the mean would."
-    )
-    return table
-
-
-def cluster_table(tables, facts):
-    """Return every cluster, from the highest to the lowest ratio."""
-    ratio = "Hazard ratio" if words.is_survival(facts) else "Odds ratio"
-    sites = tables["tissue_clusters"]["site_auc"].notna().any()
-    columns = ["Cluster", "Patients", "Median share (quartiles)", "Spearman", f"{ratio} alone",
-               f"{ratio} adjusted", "FDR"]  # fmt: skip
-    columns += ["Site AUC"] if sites else []
-    table = Table("clusters", "The clusters", [*columns, "Ink", "Blur", "Mark"])
-    rows = tables["tissue_clusters"].sort_values("adjusted_ratio", ascending=False, kind="stable")
-    for row in rows.itertuples():
-        share = f"{row.prevalence_median:.1%} ({row.prevalence_lower:.1%} to "
-        cells = [
-            full_name(row.cluster, facts["names"]),
-            f"{row.n_patients:,}",
-            f"{share}{row.prevalence_upper:.1%})",
-            words.number(row.spearman, 2),
-            words.interval(row.ratio, row.lower, row.upper, 2),
-            words.interval(row.adjusted_ratio, row.adjusted_lower, row.adjusted_upper, 2),
-            words.p_value(row.adjusted_fdr),
-        ]
-        if sites:
-            auc = words.number(row.site_auc, 2)
-            cells.append(auc if words.is_missing(row.site) else f"{auc} ({row.site})")
-        artefact = words.NO_VALUE if words.is_missing(row.artefact) else f"{row.artefact:.0%}"
-        mark = row.flag or ("prognostic" if row.prognostic else row.note or "")
-        table.add(*cells, artefact, words.number(row.blur, 2), mark, strong=row.prognostic)
-    table.notes.append(
-        f"Ratios: one standard deviation more of the share; adjusted: {_beside(facts)}. "
-        "FDR: false discovery rate of the adjusted ratio over all clusters tested. Spearman: rank "
-        "correlation of share and risk within test folds."
-        + (" Site AUC: of the site that the share tells best." if sites else "")
-    )
-    return table
-
-
-def score_table(scores, analysis, facts):
-    """Return C of the models of one analysis, or None where there are none."""
-    rows = scores[scores["analysis"] == analysis]
-    if rows.empty:
-        return None
-    metric = words.metric_words(rows["metric"].iloc[0])
-    caption = {
-        "forward selection": "Clinical columns, and with up to five clusters chosen in training",
-        "without flagged": "With and without flagged clusters",
-    }[analysis]
-    table = Table(
-        analysis.replace(" ", "-"), f"{caption}: {metric} of patients held out",
-        ["Predictors", f"{metric} (95% interval)", "Difference (95% interval)", "p"],
-    )  # fmt: skip
-    for row in rows.itertuples():
-        ends = row.difference_lower, row.difference_upper
-        change = words.interval(row.difference, *ends, sign=True)
-        if words.is_missing(row.difference):
-            change = "reference"
-        table.add(
-            row.model, words.interval(row.estimate, row.lower, row.upper), change,
-            words.p_value(row.p_value),
-        )  # fmt: skip
-    first = rows.iloc[0]
-    table.notes.append(
-        f"{words.cohort_words(facts, first['n'], first['n_events'])}. Clusters are made anew in "
-        f"each training part. Intervals: {first['method']}."
-    )
-    return table
-
-
-def frequency_table(tables, facts):
-    """Return how often each cluster was chosen, or None where none was."""
-    rows = tables["tissue_selection"]
-    if rows.empty:
-        return None
-    table = Table(
-        "selection", "Clusters chosen in the training parts",
-        ["Reference cluster", "Chosen in", "Median ratio", "Mean step"],
-    )  # fmt: skip
-    for row in rows.itertuples():
-        table.add(
-            full_name(row.cluster, facts["names"]),
-            f"{row.n_selected} of {row.n_folds} parts",
-            words.number(row.ratio, 2),
-            words.number(row.mean_step, 1),
-        )
-    table.notes.append(
-        "Names are those of the reference clusters that the parts' own clusters were matched with."
-    )
-    return table
 
 
 def gallery(tables, facts, pictures):
@@ -361,27 +249,6 @@ def cases(facts, pictures):
     return found
 
 
-def occlusion_table(tables, facts):
-    """Return how the risk changes without each cluster, where maps are approximate."""
-    rows = tables.get("occlusion")
-    if rows is None or rows.empty:
-        return None
-    table = Table(
-        "occlusion", "Risk with a cluster's patches minus that without: approximate",
-        ["Cluster", "Patients", "Mean change", "Mean size of the change"],
-    )  # fmt: skip
-    known = rows[rows["change"].notna() & (rows["share"] > 0)]
-    changes = known.groupby("cluster")["change"].agg(["size", "mean"])
-    changes["extent"] = known["change"].abs().groupby(known["cluster"]).mean()
-    for row in changes.sort_values("extent", ascending=False, kind="stable").itertuples():
-        table.add(
-            full_name(row.Index, facts["names"]), f"{row.size:,}", words.number(row.mean, 3, True),
-            words.number(row.extent),
-        )  # fmt: skip
-    table.notes.append("Changes of several clusters do not add up.")
-    return table
-
-
 def bias_sentences(tables, facts):
     """Say which clusters are flagged and why, and what C is without them."""
     flagged = tables["tissue_clusters"]
@@ -420,24 +287,6 @@ def stability_sentences(facts):
     ]
 
 
-def match_table(tables, facts):
-    """Return how well each reference cluster was met in the training parts."""
-    rows = tables["tissue_matches"]
-    n_parts = rows[["repeat", "fold"]].drop_duplicates().shape[0]
-    table = Table(
-        "matches", "Reference clusters met in the training parts",
-        ["Reference cluster", "Matched in", "Mean quality", "Lowest"],
-    )  # fmt: skip
-    quality = rows.dropna(subset="matched").groupby("matched")["quality"]
-    found = quality.agg(["size", "mean", "min"]).sort_values("mean", kind="stable")
-    for row in found.itertuples():
-        table.add(
-            full_name(row.Index, facts["names"]), f"{row.size} of {n_parts} parts",
-            words.number(row.mean, 2), words.number(row.min, 2),
-        )  # fmt: skip
-    return table
-
-
 def naming(facts):
     """Say how clusters get names."""
     if facts["names"]:
@@ -450,18 +299,6 @@ def naming(facts):
         "at the pictures above; given with --names, tables, maps and a composition by name speak "
         "in these words. What was computed is used again."
     )
-
-
-def file_table(tables):
-    """Return what else lies in the folder."""
-    table = Table("files", "Files beside this page", ["File", "What"])
-    for name, what in FILES:
-        table.add(name, what)
-    others = [name for name in sorted(tables) if name != "tissue_clusters"]
-    table.add(
-        "further tables", f"{', '.join(others)}: 'tabular-trainers schema NAME' explains them"
-    )
-    return table
 
 
 def section(tables, run):
@@ -487,7 +324,7 @@ def section(tables, run):
         "question": question(facts),
         "headline": found["headline"],
         "sentences": found["sentences"],
-        "variance": variance_table(own, facts),
+        "variance": report_tissue_tables.variance_table(own),
         "descriptive": DESCRIPTIVE,
     }
 

@@ -59,7 +59,7 @@ def _plain(value):
 
 
 @contextlib.contextmanager
-def partial_folder(out, config_hash, n_tasks):
+def partial_folder(out, config_hash, n_tasks, otherwise="give another --out"):
     """Hold ``OUT.partial`` for one run; rename it to ``OUT`` when the block ends without error.
 
     Parameters
@@ -70,6 +70,8 @@ def partial_folder(out, config_hash, n_tasks):
         Finished folds found in the partial folder are kept when it carries the same hash.
     n_tasks : int
         How many results the run needs, to say how many are reused.
+    otherwise : str, default "give another --out"
+        What to do where a living process holds the folder.
 
     Yields
     ------
@@ -84,7 +86,7 @@ def partial_folder(out, config_hash, n_tasks):
     out = Path(out)
     partial = out.with_name(f"{out.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    _take_lock(partial)
+    _take_lock(partial, otherwise)
     try:
         _clear_unless_same(partial, config_hash, n_tasks)
         yield partial
@@ -102,7 +104,7 @@ def partial_folder(out, config_hash, n_tasks):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _take_lock(partial):
+def _take_lock(partial, otherwise):
     lock = partial / LOCK
     text = json.dumps({"pid": os.getpid(), "started": _started(os.getpid())})
     for _ in range(2):
@@ -115,10 +117,10 @@ def _take_lock(partial):
             if holder and _started(holder["pid"]) == holder["started"]:
                 raise SchemaError(
                     f"{partial} is being written by process {holder['pid']}. Wait for it, stop it, "
-                    "or give another --out."
+                    f"or {otherwise}."
                 ) from None
             lock.unlink(missing_ok=True)  # its process is gone
-    raise SchemaError(f"{partial} was taken by another process just now. Give another --out.")
+    raise SchemaError(f"{partial} was taken by another process just now; {otherwise}.")
 
 
 def _started(pid):

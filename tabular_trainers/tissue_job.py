@@ -90,7 +90,7 @@ def explain_slides(
         pictures=pictures,
     )  # fmt: skip
     metadata = {"config_hash": asked.config_hash, "seed": str(seed)}
-    with folders.partial_folder(asked.out, asked.config_hash, 0) as partial:
+    with folders.partial_folder(asked.out, asked.config_hash, 0, "explain another run") as partial:
         try:
             if (kept := _computed_before(asked)) is not None:
                 tables, facts = _copy(asked.out, partial, kept)

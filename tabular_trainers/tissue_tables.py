@@ -14,6 +14,7 @@ from tabular_trainers.evaluation_plan import fold_numbers
 from tabular_trainers.parallel import Task, map_tasks
 from tabular_trainers.patch_clusters import fit_clusters, match_clusters, prevalence
 from tabular_trainers.patch_risk import patch_terms
+from tabular_trainers.patch_risk_occlusion import occlusion
 from tabular_trainers.patch_sample import sample_patches
 from tabular_trainers.patch_stability import stability
 from tabular_trainers.patch_survey import survey
@@ -53,7 +54,7 @@ def compute_tables(asked, folder, n_jobs, progress=None):
     )  # fmt: skip
     found = stability(sample, clusters, seed=asked.seed, progress=progress)
     shares, matches = _of_folds(asked, clusters, n_jobs, progress)
-    terms, changes, told = _terms(asked, clusters, n_jobs, progress)
+    terms, changes, told = _terms(asked, surveyed.labels, clusters.names, n_jobs, progress)
     write_shares(surveyed.prevalence, folder / "prevalence.parquet", asked)
     _write_patches(asked, surveyed.labels, clusters.names, terms, changes, folder, progress)
     _tell(progress, "clusters and risk")
@@ -84,7 +85,7 @@ def compute_tables(asked, folder, n_jobs, progress=None):
     if terms is not None:
         tables["patch_terms"] = terms.patients
     if changes is not None:
-        tables["occlusion"] = changes
+        tables["cluster_occlusion"] = changes
     facts = _facts(asked, told, surveyed)
     facts["rand"] = [float(np.mean(found.rand)), float(np.min(found.rand)), len(found.rand)]
     return tables, facts
@@ -152,17 +153,15 @@ def _cluster_fold(context, repeat, fold):
     return {"shares": shares, "matches": matches}
 
 
-def _terms(asked, clusters, n_jobs, progress):
+def _terms(asked, labels, names, n_jobs, progress):
     """Spread the risk over patches: exactly, or by leaving out clusters, or not at all."""
     arguments = asked.reopened, asked.subject, asked.patches
     if asked.subject.exact:
         found = patch_terms(*arguments, n_jobs, progress)
         return found, None, {"kind": "exact", "why": None, "limit": found.limit}
-    from tabular_trainers.patch_risk_occlusion import occlusion
-
     told = {"kind": "approximate", "why": asked.subject.approximate, "limit": 0.0}
     try:
-        changes = occlusion(*arguments, clusters, n_jobs, progress)
+        changes = occlusion(*arguments, labels, names, n_jobs, progress)
     except DataError as error:
         return None, None, {**told, "kind": "none", "why": str(error)}
     known = changes["change"].abs().dropna()

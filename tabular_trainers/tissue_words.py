@@ -36,3 +36,9 @@ def ratio_of(row):
     """Write the adjusted ratio of a cluster with its interval."""
     ends = row.adjusted_lower, row.adjusted_upper
     return f"{row.effect} {words.interval(row.adjusted_ratio, *ends, 2)}"
+
+
+def adjusted_words(facts):
+    """Say what ratios are adjusted for."""
+    site = "stratified by site" if (facts["n_sites"] or 0) > 1 else "in all patients"
+    return f"adjusted for the clinical columns and {site}"

@@ -1,5 +1,6 @@
 """The whole of explain-slides without slides: tables, page, names, refusals, and kills."""
 
+import json
 import re
 
 import bs4
@@ -8,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tabular_trainers import runs, tissue_job
+from tabular_trainers import cli, runs, tissue_job
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.report import write_report
 from tabular_trainers.schema import validate
@@ -136,3 +137,86 @@ def test_names_are_spoken_and_nothing_is_computed_again(explained, monkeypatch):
     }  # fmt: skip
     assert "c03 lymphocytes" in text_of(out / "tissue.html")
     assert (out / "cluster_names.csv").read_text().splitlines()[3:] == ["c03,lymphocytes", "c04,"]
+
+
+@pytest.fixture
+def command(capsys):
+    """Return a function that runs the command here, and gives its exit code and stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.app(["explain-slides", *map(str, arguments)], prog_name="tabular-trainers")
+        return end.value.code or 0, capsys.readouterr().err
+
+    return call
+
+
+def test_all_that_is_wrong_is_told_at_once_before_anything_is_written(explained, command):
+    folder, out = explained
+    names = folder / "bad_names.csv"
+    names.write_text("cluster,name\nc9,fat\n")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    code, err = command(
+        folder / "run", "--store", folder / "store", "--clusters", 4, "--names", names,
+        "--block", "patology", "--cases", "P001,P1",
+    )  # fmt: skip
+    assert code == 2
+    lines = err.splitlines()
+    assert lines[0] == "Error: 4 problems:"
+    for number, words in enumerate(
+        ("is complete. Add --overwrite", "nowhere", "'patology'", "'c9' is no cluster", "P1 is no"),
+        1,
+    ):
+        assert words in lines[number], lines[number]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_neither_run_nor_store(tmp_path, command):
+    code, err = command(tmp_path, "--store", tmp_path)
+    assert code == 2
+    assert "not a store" in err
+    assert "no run.json" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stops_it_leaves_what_was_there_and_nothing_half(explained, command, monkeypatch):
+    folder, out = explained
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tissue_job, "make_scene", stop)
+    code, err = command(
+        folder / "run", "--store", folder / "store", "--clusters", 4, "--cases", 3, "--overwrite"
+    )
+    assert code == 130
+    assert "is still there. Run the same command again." in err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert not (folder / "run" / "tissue.partial").exists()
+
+
+def test_a_tissue_of_another_run_is_not_in_the_report(explained):
+    folder, out = explained
+    facts = json.loads((out / "tissue.json").read_text())
+    kept = (out / "tissue.json").read_text()
+    facts["run"]["config_hash"] = "0" * 64
+    (out / "tissue.json").write_text(json.dumps(facts))
+    assert "Which tissue" not in write_report(folder / "run").read_text(encoding="utf-8")
+    (out / "tissue.json").write_text(kept)
+
+
+def test_classification_speaks_of_odds_and_other_models_of_approximate_maps(tmp_path):
+    run = make_run(tmp_path / "cohort", "grade", ("random_forest",))
+    out = tissue_job.explain_slides(
+        run, tmp_path / "cohort" / "store", n_clusters=3, cases="P003,P001", n_jobs=1
+    )
+    page = text_of(out / "tissue.html")
+    assert "Odds ratio of clusters of patches" in (out / "tissue.html").read_text()
+    assert "Approximate, as the risk of" in page
+    assert page.index("Patient P001") > 0
+    assert page.count("Observed: ") == 2
+    occluded = read_written(out / "cluster_occlusion.parquet")
+    patch = read_written(out / "patches" / "S003_0.parquet")
+    own = occluded[occluded["patient_id"] == "P003"].set_index("cluster")["change"]
+    np.testing.assert_array_equal(patch["term"], own.reindex(patch["cluster"]))
