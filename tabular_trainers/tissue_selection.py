@@ -13,6 +13,7 @@ from tabular_trainers.tissue_patients import MIN_WITH
 from tabular_trainers.tissue_scores import (
     CLINICAL_MODEL,
     N_PENALTIES,
+    N_RIDGE,
     NO_CLINICAL,
     fold_parts,
     matched_names,
@@ -89,6 +90,7 @@ def forward_selection(
     References
     ----------
     Rao, Proceedings of the Cambridge Philosophical Society 1948;44:50 (score test).
+    See `score_statistics` for its form beside a penalty.
     """
     baseline = NO_CLINICAL if patients.clinical is None else CLINICAL_MODEL
     chosen = "selected clusters" if patients.clinical is None else "clinical + selected clusters"
@@ -140,7 +142,7 @@ def _select(values, patients, train, test, most, seed):
     baseline = clinical_test @ fitted.coef[n_fixed:]
     steps, taken = [], []
     while len(taken) < most and len(columns) > len(taken):
-        statistic = score_statistics(fitted.local, X, scaled, ridge)
+        statistic = score_statistics(fitted.local, X, scaled)
         statistic[taken] = 0.0
         best, n_tried = int(np.argmax(statistic)), len(columns) - len(taken)
         p_value = _chi_squared_tail(statistic[best])
@@ -161,30 +163,36 @@ def _select(values, patients, train, test, most, seed):
     return steps, (baseline, clinical_test @ coef[:p] + scaled_test @ coef[p:])
 
 
-def score_statistics(local, X, candidates, ridge):
-    """Score statistic of each column, were it added to a fitted model; chi-squared of freedom 1.
+def score_statistics(local, X, candidates):
+    """Score statistic of each column, were it added to a model; chi-squared of freedom 1.
+
+    The score of a column is taken beside those of the model's own columns, which are not 0 where
+    these have a penalty: a column that is like them would stand for what the penalty holds back.
 
     Parameters
     ----------
     local : LocalLikelihood
-        Around the fitted model.
+        Around the model.
     X : ndarray of shape (n, p)
         Columns of the model.
     candidates : ndarray of shape (n, k)
-    ridge : ndarray of shape (p,)
-        Penalties of the model's columns.
 
     Returns
     -------
     ndarray of shape (k,)
         0 for a column that says nothing beyond those of the model.
+
+    References
+    ----------
+    Neyman, in Probability and Statistics, the Harald Cramer volume, 1959 (C(alpha) test; without a
+    penalty it is Rao's).
     """
-    p = X.shape[1]
+    p, residual = X.shape[1], local.residual()
     hessian = local.hessian(np.ascontiguousarray(np.hstack([X, candidates])))
     own, cross = np.diag(hessian)[p:], hessian[:p, p:]
-    inverse = pseudo_inverse(hessian[:p, :p] + np.diag(ridge))
-    left = own - np.einsum("pk,pq,qk->k", cross, inverse, cross)
-    gradient = candidates.T @ local.residual()
+    weights = pseudo_inverse(hessian[:p, :p]) @ cross
+    left = own - np.einsum("pk,pk->k", cross, weights)
+    gradient = candidates.T @ residual - weights.T @ (X.T @ residual)
     known = left > TOO_LITTLE * np.maximum(own, 1e-300)
     return np.divide(gradient**2, left, out=np.zeros(len(own)), where=known)
 
@@ -198,7 +206,9 @@ def _clinical_ridge(clinical, patients, seed):
             l1_ratio=0.0, ties="efron", n_penalties=N_PENALTIES, random_state=seed
         )
         return model.fit(clinical, patients.y, groups=patients.site).penalty_ * len(clinical)
-    model = RidgeLogistic(random_state=seed).fit(clinical, patients.y, groups=patients.site)
+    model = RidgeLogistic(n_penalties=N_RIDGE, random_state=seed).fit(
+        clinical, patients.y, groups=patients.site
+    )
     return 1.0 / model.chosen_parameters_["C"]
 
 
