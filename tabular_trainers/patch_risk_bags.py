@@ -25,7 +25,7 @@ class Bag:
     largest: np.ndarray | None = None
 
 
-def summarise_bags(patches, slides, labels, k, how):
+def summarise_bags(patches, slides, labels, k, how, clusters=None):
     """Sum up the slides of one patient.
 
     Parameters
@@ -38,6 +38,8 @@ def summarise_bags(patches, slides, labels, k, how):
         Clusters.
     how : str
         One of ``POOLED_AGAIN``.
+    clusters : Clusters, optional
+        Those of the fold, of which the block has the shares, with ``how="clusters"``.
 
     Returns
     -------
@@ -45,8 +47,9 @@ def summarise_bags(patches, slides, labels, k, how):
         A slide each.
     """
     near, bags = None, []
+    dim = patches.dim if clusters is None else clusters.k
     for slide in slides:
-        arrays = {name: np.full((k, patches.dim), start) for name, start in _NEEDS[how].items()}
+        arrays = {name: np.full((k, dim), start) for name, start in _NEEDS[how].items()}
         n, begin = np.zeros(k, dtype=np.int64), 0
         for block in patches.iterate(slide):
             own = labels[slide][begin : begin + len(block)].astype(np.int64)
@@ -54,7 +57,10 @@ def summarise_bags(patches, slides, labels, k, how):
             n += np.bincount(own, minlength=k)
             order = np.argsort(own, kind="stable")
             found, starts = np.unique(own[order], return_index=True)
-            values = block[order].astype(np.float64)
+            values = block[order]
+            if clusters is not None:
+                values = np.arange(dim) == clusters.assign(values)[:, None]
+            values = values.astype(np.float64)
             near = values.mean(axis=0) if near is None else near
             if "largest" in arrays:
                 new = np.maximum.reduceat(values, starts, axis=0)
@@ -68,42 +74,46 @@ def summarise_bags(patches, slides, labels, k, how):
     return bags
 
 
-def pool_without(bags, subject):
+def pool_without(bags, how, by, columns):
     """Pool the bags of one patient as a block was pooled, whole and without each cluster.
 
     Parameters
     ----------
     bags : list of Bag
         A slide each.
-    subject : Subject
+    how, by : str
+        As of a `Subject`.
+    columns : list of (str, int)
+        Of each column of the block, the ending that names its statistic, and the number of the
+        vector that it is of.
 
     Returns
     -------
     share : ndarray (k,)
         Of the patient's patches in each cluster; slides count as they do in the block.
     whole : ndarray (n_columns,)
-        The columns of the subject, of all patches.
+        The columns, of all patches.
     without : ndarray (k, n_columns)
-        Of the patches of the other clusters.
+        The columns, of the patches of the other clusters.
     possible : ndarray (k,) of bool
         False where there is no other patch.
     """
-    if subject.by == "patch":
+    if by == "patch":
         bags = [_joined(bags)]
     share = np.mean([bag.n / bag.n.sum() for bag in bags], axis=0)
-    endings = list(_STATISTICS[subject.how])
+    statistics = _STATISTICS[how]
     left = np.array([bag.n.sum() - np.append(bag.n, 0) for bag in bags])
     with np.errstate(invalid="ignore", divide="ignore"):  # where nothing is left
         pooled = np.array(
-            [[f(bag, n) for f in _STATISTICS[subject.how].values()]
-             for bag, n in zip(bags, left, strict=True)]
-        )  # fmt: skip
+            [[f(bag, n) for f in statistics.values()] for bag, n in zip(bags, left, strict=True)]
+        )
     # A slide on which nothing is left counts no more than one without tissue.
     pooled = np.where((left > 0)[:, None, :, None], pooled, 0.0).sum(axis=0)
     n_slides = (left > 0).sum(axis=0)
     pooled /= np.maximum(n_slides, 1)[None, :, None]
-    code = [endings.index(suffix) for suffix in subject.suffixes]
-    rows = pooled[code, :, list(subject.features)].T
+    places = {suffix: place for place, suffix in enumerate(statistics)}
+    suffixes, features = zip(*columns, strict=True)
+    rows = pooled[[places[suffix] for suffix in suffixes], :, list(features)].T
     return share, rows[-1], rows[:-1], n_slides[:-1] > 0
 
 
@@ -149,10 +159,12 @@ _STATISTICS = {
     "mean": {"": _mean},
     "mean+std": {"": _mean, "_std": _std},
     "max": {"_max": _max},
+    "clusters": {"": _mean},  # of columns that are 1 for the patches of a cluster, else 0
 }
 _NEEDS = {  # what is kept a cluster, and what it starts with
     "mean": {"sums": 0.0},
     "mean+std": {"sums": 0.0, "squares": 0.0},
     "max": {"largest": -np.inf},
+    "clusters": {"sums": 0.0},
 }
 POOLED_AGAIN = tuple(_STATISTICS)

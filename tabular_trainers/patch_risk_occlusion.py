@@ -8,13 +8,16 @@ about a patient unlike those it has seen; and the changes of several clusters do
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from tabular_trainers.errors import DataError
+from tabular_trainers.feature_sets import is_late
 from tabular_trainers.patch_risk import (
     TOLERANCE,
     check_sums,
     explained,
     map_folds,
+    patches_used,
     predicted,
     refit,
     slides_by_patient,
@@ -51,7 +54,8 @@ def occlusion(reopened, subject, patches, labels, names, n_jobs=1, progress=None
     Raises
     ------
     DataError
-        The block was pooled by quantiles: they would need every patch sorted again a cluster.
+        The block was pooled by quantiles, which would need every patch sorted again a cluster; or
+        it is of clusters and fused late.
     SchemaError
         The block was not pooled from these patches.
     """
@@ -60,6 +64,11 @@ def occlusion(reopened, subject, patches, labels, names, n_jobs=1, progress=None
             f"block {subject.block} was pooled by {subject.how}: to leave out a cluster, every "
             "patient's patches would have to be sorted again for each. Pool by mean, which with "
             "a linear model gives exact terms of patches, by mean+std or by max."
+        )
+    if subject.how == "clusters" and is_late(subject.feature_set):
+        raise DataError(
+            f"{subject.feature_set}: clusters cannot be left out of a late fusion with block "
+            f"{subject.block}, whose shares are counted inside it; run a feature set without late:."
         )
     further = labels, list(names)
     results = map_folds(occlude_fold, reopened, subject, patches, n_jobs, progress, *further)
@@ -70,9 +79,16 @@ def occlusion(reopened, subject, patches, labels, names, n_jobs=1, progress=None
 
 def occlude_fold(context, fold, parameters, labels, names):
     """Refit the model of one fold and leave out each cluster of the patients it never saw."""
-    subject, patches = context.subject, context.patches
+    subject, patches, clusters = context.subject, context.patches, None
     pipeline, spec, X = refit(context, fold, parameters)
-    own, slides = list(subject.columns), slides_by_patient(patches, X.index)
+    own, columns = list(subject.columns), list(zip(subject.suffixes, subject.features, strict=True))
+    if subject.how == "clusters":
+        clusters = pipeline[0].clusters(subject.block)
+        own = [f"{subject.block}.{name}" for name in clusters.names]
+        columns = [("", j) for j in range(clusters.k)]
+        X = pipeline[0].with_shares(X)
+        pipeline = Pipeline([("preprocess", pipeline[0].given_shares()), pipeline.steps[-1]])
+    slides = slides_by_patient(patches, X.index)
     share, apart = np.zeros((len(X), len(names))), []
     change = np.zeros(share.shape)
     whole, waiting = explained(pipeline, spec, X), []
@@ -87,8 +103,8 @@ def occlude_fold(context, fold, parameters, labels, names):
         waiting.clear()
 
     for i, patient in enumerate(X.index):
-        bags = summarise_bags(patches, slides[patient], labels, len(names), subject.how)
-        share[i], full, rows, possible = pool_without(bags, subject)
+        bags = summarise_bags(patches, slides[patient], labels, len(names), subject.how, clusters)
+        share[i], full, rows, possible = pool_without(bags, subject.how, subject.by, columns)
         known = X.iloc[i][own].to_numpy(dtype=np.float64)
         apart.append((np.abs(full - known).max(), TOLERANCE * (1 + np.abs(known).max())))
         change[i, (share[i] > 0) & ~possible] = np.nan
@@ -109,4 +125,6 @@ def occlude_fold(context, fold, parameters, labels, names):
         }
     )
     pooled = pd.DataFrame(apart, columns=["difference", "bound"]).assign(patient_id=X.index)
+    if patches_used(context).n_patches < patches.n_patches:
+        pooled = pooled.iloc[:0]  # the run counted shares on some of the patches
     return {"changes": changes, "pooled": pooled, "predicted": predicted(pipeline, spec, X)}

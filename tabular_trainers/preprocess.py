@@ -6,6 +6,7 @@ in an expanded matrix (numbers, missing indicators, one-hot levels), so the coef
 model map back to the user's columns exactly.
 """
 
+import copy
 from collections import Counter
 
 import numpy as np
@@ -230,6 +231,18 @@ class Preprocessor(TransformerMixin, BaseEstimator):
             shares = shares_of_bags(X[name], clusters)
             parts.append(pd.DataFrame(shares, index=X.index, columns=names))
         return pd.concat(parts, axis=1)
+
+    def given_shares(self):
+        """Give the same preprocessing for tables of which `with_shares` has replaced the patches.
+
+        Returns
+        -------
+        Preprocessor
+        """
+        check_is_fitted(self, "bags_")
+        same = copy.copy(self)
+        same.bags_, same.given_ = {}, list(self.columns_)
+        return same
 
     def first_components(self, k):
         """Positions of the outputs that ``default_components=k`` would have given.

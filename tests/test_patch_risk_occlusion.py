@@ -7,6 +7,7 @@ from tabular_trainers.errors import DataError, SchemaError
 from tabular_trainers.explanation import fit_again
 from tabular_trainers.feature_sets import is_late
 from tabular_trainers.models import find_model
+from tabular_trainers.patch_clusters import prevalence
 from tabular_trainers.patch_risk import patch_terms
 from tabular_trainers.patch_risk_occlusion import occlusion
 from tabular_trainers.patch_risk_subject import choose_subject
@@ -84,6 +85,40 @@ def test_occlusion_is_what_pooling_by_hand_gives(tmp_path, changes, endpoint, mo
     assert np.isnan(table.loc[("P000", "c02"), "change"])  # it has no others
     assert (table.xs("c04", level="cluster")["change"] == 0).all()  # nobody has it
     assert (table.xs("c01", level="cluster")["change"] != 0).mean() > 0.5
+
+
+def test_clusters_of_the_fold_lose_the_patches_of_another_clustering(tmp_path):
+    """The block's shares are counted again among the other patches, by the fold's own centres."""
+    folder = write_cohort(tmp_path / "cohort", n=150)
+    with (folder / "cohort.toml").open("a") as file:
+        file.write('[blocks.tissue]\ntable = "store"\nreduce = { clusters = 5 }\n')
+    late = "late:clinical+tissue"
+    reopened, patches = score_only(folder, "os", ["rsf"], ["tissue", late])
+    subject = choose_subject(reopened, patches, "tissue")
+    labels = draw_labels(patches)
+    found = occlusion(reopened, subject, patches, labels, NAMES)
+    changes = found.set_index(["patient_id", "cluster"])["change"]
+    plan = reopened.plan
+    fold, parameters = reopened.chosen("tissue", "rsf")[1]
+    pipeline = fit_again(plan, "tissue", "rsf", 0, fold, parameters)
+    spec = find_model("rsf", plan.task)
+    ids = plan.analysis.patient_id[plan.positions(0, fold)[1]]
+    clusters = pipeline[0].clusters("tissue")
+    kept = {
+        row.slide_id: (row.patient_id, patches.vectors(row.slide_id)[labels[row.slide_id] != 2])
+        for row in patches.slides.itertuples()
+    }
+    others = open_patches(write_store(tmp_path / "others", kept))
+    shares = prevalence(others, clusters, patients=ids)
+    X = plan.analysis.X.loc[ids, ["tissue.patches"]]
+    Z = pipeline[0].given_shares().transform(shares.add_prefix("tissue."))
+    expected = spec.risk(pipeline[-1], pipeline[0].transform(X)) - spec.risk(pipeline[-1], Z)
+    ours = changes.xs("c03", level="cluster")[ids]
+    np.testing.assert_allclose(ours, expected, atol=1e-9)
+    assert ours.std() > 0
+    subject = choose_subject(reopened, patches, feature_set=late)
+    with pytest.raises(DataError, match="clusters cannot be left out of a late fusion with block"):
+        occlusion(reopened, subject, patches, labels, NAMES)
 
 
 def test_in_a_linear_model_occlusion_follows_from_the_terms(tmp_path):
