@@ -16,6 +16,7 @@ from .maps import (
     colour_terms,
     looks_on_slide,
     risk_legend,
+    scale_end,
     signed,
     view_patches,
 )
@@ -132,14 +133,14 @@ def draw_case_page(case, path, *, banner, looks, shown=None, slide=None, limit=1
     slide : Slide, optional
         The same, open. Without it there are charts only.
     limit : float, default 1.0
-        The scale of risk goes from -limit to limit; ``symmetric_limit`` gives one for a cohort.
+        The scale of risk goes from -limit, rounded, to limit; one for all patients.
     """
-    rows, lines = [], list(case.lines)
+    rows, lines, limit = [], list(case.lines), scale_end(limit)
     below = []
     if slide is not None:
         one_of = f", that with most patches of {shown.n_slides}" if shown.n_slides > 1 else ""
         n = count(len(shown.frame), "patch", "patches")
-        lines.append(f"slide {shown.slide_id}{one_of}; {n}")
+        lines.append(f"Slide {shown.slide_id}{one_of}: {n}.")
         maps, patches = _pictures(case, shown, slide, looks, limit)
         rows.append(maps)
         below += patches

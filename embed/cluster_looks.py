@@ -105,3 +105,24 @@ def mark_colour(colour):
     share = 0.55 if light else 0.75
     towards = np.full(3, 0 if light else 255)
     return tuple(np.rint((1 - share) * np.asarray(colour) + share * towards).astype(int).tolist())
+
+
+def swatch_pixels(look, width_px, height_px):
+    """Draw a small area with the look of a cluster, for a legend.
+
+    Parameters
+    ----------
+    look : Look or None
+        None for clusters without a look of their own.
+    width_px, height_px : int
+
+    Returns
+    -------
+    ndarray of uint8, shape (height_px, width_px, 3)
+    """
+    colour = GREY if look is None else look.colour
+    pixels = np.empty((height_px, width_px, 3), dtype=np.uint8)
+    pixels[:] = colour
+    if look is not None:
+        pixels[texture_pixels(pixels.shape[:2], look.texture)] = mark_colour(colour)
+    return pixels

@@ -13,7 +13,7 @@ import numpy as np
 
 from tabular_trainers.errors import count
 
-from .cluster_looks import GREY, mark_colour, texture_pixels
+from .cluster_looks import GREY, mark_colour, swatch_pixels, texture_pixels
 from .picture_parts import (
     GAP_PX,
     INK,
@@ -27,6 +27,7 @@ from .picture_parts import (
     font,
     lay_out,
     save_png,
+    wrap,
 )
 from .requirements import need
 
@@ -38,6 +39,7 @@ _ROOM_UM = 1000.0  # least side of the part of a slide that is shown, where the 
 _LOW, _HIGH = (0, 90, 160), (190, 75, 0)  # ends of the scale of risk, after Okabe and Ito
 _LIGHT = {_LOW: (140, 190, 225), _HIGH: (245, 175, 110)}  # half way
 _MIDDLE = (247, 247, 247)
+_ENDS = (1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -176,27 +178,17 @@ def risk_colours(values):
     return np.stack([np.interp(values, places, stops[:, i]) for i in range(3)], axis=1)
 
 
-def symmetric_limit(values, share=0.98):
-    """Choose one end for a scale around 0 that serves all slides of a cohort.
+def scale_end(limit):
+    """Round the end of a scale up, so that it and its half are short numbers.
 
-    Parameters
-    ----------
-    values : ndarray of float
-        The terms of all patches that will be drawn, or a sample of them.
-    share : float, default 0.98
-        Part of the values that lies within the scale; the others have the colour of its ends.
-
-    Returns
-    -------
-    float
-        Above 0, of two digits.
+    Examples
+    --------
+    >>> scale_end(7.71), scale_end(0.13), scale_end(3.0)
+    (8.0, 0.16, 3.0)
     """
-    values = np.abs(np.asarray(values, dtype=float))
-    limit = float(np.quantile(values, share)) if len(values) else 0.0
-    if not limit > 0:
-        return 1.0
-    decade = 10.0 ** (math.floor(math.log10(limit)) - 1)
-    return math.ceil(limit / decade - 1e-9) * decade
+    decade = 10.0 ** math.floor(math.log10(limit))
+    steps = (step for step in _ENDS if step * decade >= limit * (1 - 1e-9))
+    return float(f"{next(steps) * decade:.2g}")
 
 
 def looks_on_slide(labels, looks, shown=SHOWN):
@@ -265,12 +257,13 @@ def draw_risk_map(slide, frame, terms, path, *, limit, title, lines=(), unit="lo
     path : path
         A PNG; written whole or not at all.
     limit : float
-        The scale goes from -limit to limit; ``symmetric_limit`` gives one for a cohort.
+        The scale goes from -limit, rounded, to limit; one for all patients lets them be compared.
     title : str
     lines : sequence of str, optional
         Stand below the title, such as whether the terms are exact.
     unit : str, default "log hazard"
     """
+    limit = scale_end(limit)
     view, box = _view_for_page(slide, frame)
     coloured = colour_terms(view, frame, terms, limit)
     panels = [
@@ -312,7 +305,7 @@ def cluster_legend(labels, looks, width_px, size=15):
     for number, (look, words) in enumerate(entries):
         column, row = divmod(number, rows)
         x, y = round(column * column_px), row * line
-        legend.paste(as_image(_swatch(look, swatch, size)), (x, y + 3))
+        legend.paste(as_image(swatch_pixels(look, swatch, size)), (x, y + 3))
         pen.rectangle((x, y + 3, x + swatch - 1, y + 2 + size), outline=MUTED)
         pen.text((x + swatch + 10, y + 3 + size / 2), words, INK, typeface, anchor="lm")
     return legend
@@ -337,7 +330,7 @@ def risk_legend(terms, limit, unit, width_px, size=15):
     terms = np.asarray(terms, dtype=float)
     beyond = {-1: "≤ ", 1: "≥ "} if np.abs(terms).max() > limit else {}
     ticks = {
-        place: f"{beyond.get(place, '')}{signed(place * limit, limit)}"
+        place: f"{beyond.get(place, '')}{place * limit:+g}".replace("-", "−") if place else "0"
         for place in (-1, -0.5, 0, 0.5, 1)
     }
     widest = max(typeface.getlength(words) for words in ticks.values())
@@ -345,7 +338,10 @@ def risk_legend(terms, limit, unit, width_px, size=15):
     bar_px, bar_height = min(560, width_px - 2 * left), size + 3
     if 4 * (widest + size) > bar_px:
         del ticks[-0.5], ticks[0.5]
-    legend = need("PIL.Image").new("RGB", (width_px, top + bar_height + 3 * size + 8), PAPER)
+    words = f"term of a patch ({unit}); mean {signed(terms.mean(), limit)}"
+    lines = wrap(words, typeface, width_px - left)
+    y = top + bar_height + 2 * size + 4
+    legend = need("PIL.Image").new("RGB", (width_px, y + (size + 5) * len(lines)), PAPER)
     pen = need("PIL.ImageDraw").Draw(legend)
     scale = risk_colours(np.linspace(-1, 1, bar_px))
     legend.paste(as_image(np.repeat(np.rint(scale)[None], bar_height, axis=0)), (left, top))
@@ -360,10 +356,8 @@ def risk_legend(terms, limit, unit, width_px, size=15):
         x = left + (place + 1) / 2 * (bar_px - 1)
         pen.line((x, top + bar_height, x, top + bar_height + 4), MUTED)
         pen.text((x, top + bar_height + 7), words, INK, typeface, anchor="mt")
-    mean = signed(terms.mean(), limit)
-    words = f"term of a patch ({unit}); mean of the {count(len(terms), 'patch', 'patches')} {mean}"
-    y = top + bar_height + 2 * size
-    pen.text((left, y + 4), fit(words, typeface, width_px - left), INK, typeface)
+    for number, line in enumerate(lines):
+        pen.text((left, y + (size + 5) * number), line, INK, typeface)
     return legend
 
 
@@ -438,12 +432,3 @@ def _legend_entries(labels, looks):
 def _percent(n, n_all):
     share = 100 * n / n_all
     return f"{share:.0f}%" if share >= 0.95 or n == 0 else f"{share:.1g}%"
-
-
-def _swatch(look, width, height):
-    colour = GREY if look is None else look.colour
-    pixels = np.empty((height, width, 3), dtype=np.uint8)
-    pixels[:] = colour
-    if look is not None:
-        pixels[texture_pixels((height, width), look.texture)] = mark_colour(colour)
-    return pixels

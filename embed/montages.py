@@ -6,6 +6,7 @@ import numpy as np
 
 from tabular_trainers.errors import SchemaError
 
+from .cluster_looks import Look, swatch_pixels
 from .picture_parts import (
     FAINT,
     GAP_PX,
@@ -44,12 +45,15 @@ class ClusterPicture:
         Example patches, from ``cut_patches``.
     examples : pandas.DataFrame
         A row an image: ``kind`` (nearest or random), ``slide_id``, ``size_um``.
+    look : Look
+        Its colour on the maps.
     """
 
     label: str
     lines: tuple
     images: list
     examples: object
+    look: Look
 
 
 def cut_patches(examples, slides, side_px=PATCH_PX, progress=None):
@@ -129,7 +133,8 @@ def draw_montage(picture, path):
     sizes = picture.examples["size_um"].to_numpy(dtype=float)
     if len(sizes):
         rows.append([Panel("", _bar(sizes[0] / PATCH_PX, width))])
-    save_png(lay_out(picture.label, picture.lines, rows), path)
+    key = as_image(swatch_pixels(picture.look, 30, 22))
+    save_png(lay_out(picture.label, picture.lines, rows, key=key), path)
 
 
 def draw_side_by_side(high, low, path, *, title, headings=("higher risk", "lower risk"), lines=()):
@@ -198,7 +203,8 @@ def _column(pictures, heading, width_px):
     if not pictures:
         pen.text((0, y), "none", MUTED, plain)
     for picture, own, height in zip(pictures, lines, heights, strict=True):
-        pen.text((0, y), fit(picture.label, bold, width_px), INK, bold)
+        column.paste(as_image(swatch_pixels(picture.look, 22, 15)), (0, y + 2))
+        pen.text((30, y), fit(picture.label, bold, width_px - 30), INK, bold)
         for number, line in enumerate(own):
             pen.text((0, y + 22 + 19 * number), line, MUTED, plain)
         top = y + 26 + 19 * len(own)

@@ -112,7 +112,7 @@ class Panel:
             draw_scale_bar(pen, x, bottom + 11, self.px_um, 0.25 * self.image.width)
 
 
-def lay_out(title, lines, rows, width_px=PAGE_PX, banner=""):
+def lay_out(title, lines, rows, width_px=PAGE_PX, banner="", key=None):
     """Set a title, lines of text and rows of panels on a white page.
 
     Parameters
@@ -124,6 +124,8 @@ def lay_out(title, lines, rows, width_px=PAGE_PX, banner=""):
     width_px : int, default 1400
     banner : str, default ""
         A warning; stands above the lines in a colour of its own.
+    key : PIL.Image.Image, optional
+        A small picture before the title.
 
     Returns
     -------
@@ -138,7 +140,11 @@ def lay_out(title, lines, rows, width_px=PAGE_PX, banner=""):
     total = above + sum(heights) + GAP_PX * max(0, len(rows) - 1) + MARGIN_PX
     page = need("PIL.Image").new("RGB", (width_px, total), PAPER)
     pen = need("PIL.ImageDraw").Draw(page)
-    pen.text((MARGIN_PX, MARGIN_PX - 6), fit(title, font(22, True), inner), INK, font(22, True))
+    left = 0 if key is None else key.width + 12
+    if key is not None:
+        page.paste(key, (MARGIN_PX, MARGIN_PX - 3))
+    words = fit(title, font(22, True), inner - left)
+    pen.text((MARGIN_PX + left, MARGIN_PX - 6), words, INK, font(22, True))
     for number, (line, colour, typeface) in enumerate(wrapped):
         pen.text((MARGIN_PX, MARGIN_PX + 30 + 21 * number), line, colour, typeface)
     y = above

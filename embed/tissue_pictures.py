@@ -87,7 +87,7 @@ class TissuePictures:
                 progress(self._done, total, what)
 
         failures = {}
-        self._draw_clusters(scene, folder, drawn, failures, tell)
+        self._draw_clusters(scene, looks, folder, drawn, failures, tell)
         for case in scene.cases:
             drawn["cases"][case.patient_id] = self._draw_case(case, scene, looks, folder, failures)
             tell(f"maps of patient {case.patient_id}")
@@ -99,7 +99,7 @@ class TissuePictures:
             )
         return drawn
 
-    def _draw_clusters(self, scene, folder, drawn, failures, tell):
+    def _draw_clusters(self, scene, looks, folder, drawn, failures, tell):
         """Draw a montage a cluster, and those of highest and lowest risk side by side."""
         (folder / "clusters").mkdir(exist_ok=True)
         images, wrong = cut_patches(scene.examples, self.files)
@@ -107,12 +107,13 @@ class TissuePictures:
         tell("patches cut from slides")
         cluster = scene.examples["cluster"].to_numpy()
         pictures = {}
-        for label in scene.clusters:
+        for label, look in zip(scene.clusters, looks, strict=True):
             rows = (cluster == label).nonzero()[0]
             examples = scene.examples.iloc[rows]
             own = [images[row] for row in rows]
             title = f"{label}, {scene.names[label]}" if label in scene.names else label
-            pictures[label] = ClusterPicture(title, tuple(scene.facts[label]), own, examples)
+            facts = tuple(scene.facts[label])
+            pictures[label] = ClusterPicture(title, facts, own, examples, look)
             if any(image is not None for image in own):
                 file = f"clusters/{label}.png"
                 draw_montage(pictures[label], folder / file)

@@ -64,7 +64,7 @@ def test_a_page_with_its_slide_and_one_without(case, tmp_path, monkeypatch):
     assert misplaced(written) == []
     said = [words for words, *_ in written]
     assert said.count("Not cleared.") == 2
-    assert "slide S1; 2 patches" in said
+    assert "Slide S1: 2 patches." in said
     assert {"age", "63", "+0.40", "−0.20", "raise the risk most"} <= set(said)
 
 

@@ -16,7 +16,7 @@ from tabular_trainers.embed.maps import (
     patch_places,
     risk_colours,
     risk_legend,
-    symmetric_limit,
+    scale_end,
     view_patches,
 )
 from tabular_trainers.embed.slide_reading import open_slide
@@ -96,12 +96,11 @@ def test_a_patch_has_the_colour_of_its_term(slide, frame):
             assert (seen[0] > seen[2]) == (term > 0)
 
 
-def test_the_scale_of_risk_is_symmetric_and_covers_most():
-    values = np.concatenate([np.linspace(-0.5, 1.0, 1000), [50.0]])
-    limit = symmetric_limit(values)
-    assert 0.95 < limit < 1.0
-    assert symmetric_limit(-values) == limit
-    assert symmetric_limit(np.zeros(5)) == 1.0
+@pytest.mark.parametrize("limit", [1e-4, 0.0123, 0.99, 1.0, 1.01, 7.71, 8.0, 9.9, 123.0])
+def test_a_scale_ends_little_above_its_limit_in_a_short_number(limit):
+    end = scale_end(limit)
+    assert limit * (1 - 1e-9) <= end <= 1.51 * limit
+    assert len(f"{end / 2:e}".split("e")[0].rstrip("0.").replace(".", "")) <= 2
 
 
 def test_what_a_legend_leaves_out_is_grey_on_the_map():
@@ -138,10 +137,10 @@ def test_no_words_of_a_legend_are_cut_off_or_lie_on_others(monkeypatch, width, l
 
 def test_a_risk_legend_says_the_mean_and_what_lies_beyond(monkeypatch):
     written = watch_words(monkeypatch)
-    risk_legend(np.array([-0.5, 3.0]), 1.9, "log hazard", 600)
+    risk_legend(np.array([-0.5, 3.0]), 1.6, "log hazard", 600)
     assert [words for words, *_ in written] == [
-        *("≤ −1.90", "−0.95", "0", "+0.95", "≥ +1.90"),
-        "term of a patch (log hazard); mean of the 2 patches +1.25",
+        *("≤ −1.6", "−0.8", "0", "+0.8", "≥ +1.6"),
+        "term of a patch (log hazard); mean +1.25",
     ]
 
 

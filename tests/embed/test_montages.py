@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tabular_trainers.embed.cluster_looks import Look
 from tabular_trainers.embed.montages import (
     ClusterPicture,
     cut_patches,
@@ -15,6 +16,8 @@ from tabular_trainers.embed.slide_files import SlideFiles
 from tests.embed.drawn_slides import shrink
 from tests.embed.small_slides import write_slide
 from tests.embed.written_words import misplaced, watch_words
+
+LOOK = Look("c01", "c01", (230, 159, 0))
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def test_a_coarse_slide_is_enlarged(slides, examples):
 
 def test_montages_hold_their_patches(slides, examples, tmp_path):
     images, _ = cut_patches(examples, slides)
-    picture = ClusterPicture("c01", ("in 2 of 3 patients",), images, examples)
+    picture = ClusterPicture("c01", ("in 2 of 3 patients",), images, examples, LOOK)
     draw_montage(picture, tmp_path / "montage.png")
     draw_side_by_side([picture], [picture], tmp_path / "both.png", title="Clusters")
     with Image.open(tmp_path / "montage.png") as page:
@@ -76,7 +79,7 @@ def test_an_empty_side_says_so_and_long_facts_are_broken(slides, examples, tmp_p
     facts = (
         "Hazard ratio a standard deviation 0.71 (0.60 to 0.84), adjusted for clinical values. " * 2
     )
-    picture = ClusterPicture("c01, " + "stroma " * 30, (facts,), images, examples)
+    picture = ClusterPicture("c01, " + "stroma " * 30, (facts,), images, examples, LOOK)
     draw_side_by_side([], [picture, picture], tmp_path / "both.png", title="Clusters")
     draw_montage(picture, tmp_path / "montage.png")
     assert misplaced(written) == []
