@@ -8,6 +8,7 @@ import pandas as pd
 
 from tabular_trainers.cohort import MISSING_BLOCKS
 from tabular_trainers.feature_sets import is_late
+from tabular_trainers.fold_clusters import names_of_clusters, reference_clusters
 from tabular_trainers.parallel import Task, map_tasks
 
 SHOWN_PATIENTS = 500  # a feature set x model, where contributions are exact
@@ -22,6 +23,7 @@ KEYS = ["patient_id", "repeat", "fold", "feature_set", "model", "target", "base"
 class _Context:
     plan: object
     shown: dict  # shap_kind -> patients whose features are shown
+    references: dict  # block of patches -> Clusters that give names
 
 
 def explain(evaluation, n_jobs=1, store=None, progress=None):
@@ -31,7 +33,9 @@ def explain(evaluation, n_jobs=1, store=None, progress=None):
     gives the same model, and explained on the patients it never saw. A linear model is mapped back,
     through PCA, to the columns of the user's tables; a tree model behind a reduction is explained
     by component (``pathology.pc01``), and only the sum over the block speaks of the block. One-hot
-    columns are summed to their source. With repeated folds the first repeat is explained.
+    columns are summed to their source. With repeated folds the first repeat is explained. Clusters
+    of patches, made anew in each fold, are named as the clusters of all patients that they match
+    (`fold_clusters.match_folds`).
 
     Parameters
     ----------
@@ -65,7 +69,8 @@ def explain(evaluation, n_jobs=1, store=None, progress=None):
     generator = np.random.default_rng(plan.seed)
     order = plan.analysis.patient_id.to_numpy()[generator.permutation(len(plan.analysis.X))]
     shown = {"exact": set(order[:SHOWN_PATIENTS]), "sampled": set(order[:SAMPLED_PATIENTS])}
-    results = map_tasks(explain_fold, tasks, _Context(plan, shown), n_jobs, store, progress)
+    context = _Context(plan, shown, reference_clusters(plan))
+    results = map_tasks(explain_fold, tasks, context, n_jobs, store, progress)
     pairs = [task.arguments[:2] for task in tasks]
     features = [
         _largest_features([r for r, p in zip(results, pairs, strict=True) if p == pair])
@@ -101,6 +106,8 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
     base, contributions, values = contributions_of(
         pipeline, spec, X.iloc[test], X.iloc[_background(train, seed)], seed
     )
+    names = names_of_clusters(pipeline, spec, context.references)
+    contributions, values = (frame.rename(columns=names) for frame in (contributions, values))
     ids = pd.DataFrame({"patient_id": analysis.patient_id[test], **where, "base": base})
     blocks = _blocks(contributions)
     summed = [

@@ -47,19 +47,26 @@ def clusters_of_bags(bags, k, seed=0):
     SchemaError
         When nobody has patches, or they are in several stores.
     """
-    places = [place_of(bag) for bag in bags if not pd.isna(bag)]
-    stores = sorted({store for store, _ in places})
-    if len(stores) != 1:
-        raise SchemaError(
-            f"clusters need the patches of one store, not of {listing(stores) or 'none'}."
-        )
-    held, patients = held_patches(stores[0]), tuple(sorted(patient for _, patient in places))
-    key = (held.state, patients, k, seed)
-    found = _CLUSTERS.get(key)
-    if found is None:
-        found = fit_clusters(sample_patches(held, patients, SAMPLED, seed), k, seed)
-        _keep(_CLUSTERS, key, found)
-    return found
+    return _clusters(bags, k, seed)
+
+
+def reference_of_bags(bags, k, seed=0):
+    """Make clusters of the patches of all patients of a run: they give names, and nothing else.
+
+    As `clusters_of_bags`, from the whole store also where that is large: the reference clusters of
+    `explain-slides`, for the same number and seed.
+
+    Parameters
+    ----------
+    bags : sequence of str
+    k : int
+    seed : int, default 0
+
+    Returns
+    -------
+    Clusters
+    """
+    return _clusters(bags, k, seed, whole=True)
 
 
 def shares_of_bags(bags, clusters):
@@ -98,6 +105,24 @@ def shares_of_bags(bags, clusters):
 def as_arrays(clusters):
     """Take clusters apart into arrays and text, which a saved model may hold."""
     return {f.name: getattr(clusters, f.name) for f in dataclasses.fields(clusters)}
+
+
+def _clusters(bags, k, seed, whole=False):
+    places = [place_of(bag) for bag in bags if not pd.isna(bag)]
+    stores = sorted({store for store, _ in places})
+    if len(stores) != 1:
+        raise SchemaError(
+            f"clusters need the patches of one store, not of {listing(stores) or 'none'}."
+        )
+    held, patients = held_patches(stores[0]), tuple(sorted(patient for _, patient in places))
+    whole = whole and held.n_patches < held.whole.n_patches  # else the same
+    key = (held.state, whole, patients, k, seed)
+    found = _CLUSTERS.get(key)
+    if found is None:
+        source = held.whole if whole else held
+        found = fit_clusters(sample_patches(source, patients, SAMPLED, seed), k, seed)
+        _keep(_CLUSTERS, key, found)
+    return found
 
 
 def _known_shares(held, clusters, patients):

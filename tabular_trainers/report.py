@@ -164,7 +164,7 @@ def page(tables, run, figures):
         final_part=report_external.final_part(tables, run),
         tissue=report_tissue.section(tables, run),
         characteristics=report_tables.table_one(tables, run),
-        blocks=report_tables.block_facts(run),
+        blocks=report_tables.block_facts(tables, run),
         deaths_censored=report_text.DEATHS_CENSORED
         if run["endpoint"].get("deaths_censored")
         else None,

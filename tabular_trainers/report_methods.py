@@ -1,7 +1,7 @@
 """The methods of a run, written out for a paper, with the references that they cite."""
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import report_entry
+from tabular_trainers import report_clusters, report_entry
 from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.errors import count
 
@@ -55,6 +55,10 @@ REFERENCES = {
     "1979;6:65-70.",
     "shap": "Lundberg SM, Lee SI. A unified approach to interpreting model predictions. Adv Neural "
     "Inf Process Syst 2017;30:4765-4774.",
+    "kmeans": "Arthur D, Vassilvitskii S. k-means++: the advantages of careful seeding. Proc 18th "
+    "ACM-SIAM Symposium on Discrete Algorithms 2007:1027-1035.",
+    "hungarian": "Kuhn HW. The Hungarian method for the assignment problem. Nav Res Logist Q "
+    "1955;2:83-97.",
     "sobol": "Owen AB. Scrambling Sobol' and Niederreiter-Xing points. J Complexity "
     "1998;14:466-489.",
     "stacking": "Wolpert DH. Stacked generalization. Neural Netw 1992;5:241-259.",
@@ -101,7 +105,7 @@ def citing():
 def methods(tables, run):
     """Return the methods as paragraphs for a paper, and the references that they cite."""
     cite, cited = citing()
-    parts = [_data(tables, run, cite), _folds(run), _models(run, cite)]
+    parts = [_data(tables, run, cite), _folds(run, cite), _models(run, cite)]
     parts += [_measures(run, cite), _uncertainty(tables, run, cite), _contributions(run, cite)]
     software = ", ".join(
         f"{name} {version}" for name, version in (run.get("versions") or {}).items()
@@ -147,11 +151,12 @@ def _data(tables, run, cite):
     return text
 
 
-def _folds(run):
+def _folds(run, cite):
     return (
         f"Predictions are for held-out patients: {run.get('folds_note', 'cross-validation')}. "
         "Imputation, scaling, encoding, reduction of blocks, the choice of hyper-parameters and "
         "the choice between models were made inside the training part of each fold."
+        f"{report_clusters.methods(run, cite)}"
         + (
             f" {run['holdout']['note']}; the saved models were measured on them once."
             if run.get("holdout")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tabular_trainers import plots_labels as words
-from tabular_trainers import report_pretraining
+from tabular_trainers import report_clusters, report_pretraining
 from tabular_trainers.errors import count
 from tabular_trainers.report_pretraining import mark
 
@@ -286,7 +286,7 @@ def block_table(tables, run):
     return table
 
 
-def block_facts(run):
+def block_facts(tables, run):
     """Return the blocks of the run: columns, pooling and reduction."""
     blocks = run.get("blocks") or {}
     if not blocks:
@@ -297,6 +297,8 @@ def block_facts(run):
     for name, block in blocks.items():
         reduction = block.get("reduce") or {}
         told = ", ".join(f"{k.upper()} to {v} components" for k, v in reduction.items() if v)
+        if "clusters" in reduction:
+            told = f"{reduction['clusters']} clusters of patches, made inside each training part"
         if block.get("default_components"):
             told = f"PCA to {block['default_components']} components (default of a wide block)"
             tuned = block.get("components_tuned_by") or []
@@ -305,8 +307,9 @@ def block_facts(run):
                 told += f"; {names}: their number is tuned"
         pool = block.get("pool")
         pooled = f"pooled: {pool}" if pool else "not pooled"
+        pooled = "shares of patches" if "clusters" in reduction else pooled
         table.add(name, f"{block['n_columns']:,}", pooled, told or "none")
-    table.notes += report_pretraining.of_blocks(run)
+    table.notes += report_clusters.matches(tables, run) + report_pretraining.of_blocks(run)
     return table
 
 

@@ -15,6 +15,8 @@ from tabular_trainers.evaluation import evaluate_plan
 from tabular_trainers.evaluation_plan import DEFAULT_TRIALS, fold_numbers, make_plan
 from tabular_trainers.explanation import explain
 from tabular_trainers.external import measure_saved
+from tabular_trainers.fold_clusters import match_folds, reference_clusters
+from tabular_trainers.patch_bags import clusters_asked
 from tabular_trainers.reporting_guideline import checklist
 from tabular_trainers.run_facts import collect_facts
 from tabular_trainers.saved_models import load_saved
@@ -118,6 +120,8 @@ def run(
     config_hash = _hash(cohort, plan, n_resamples)
     n_pairs = len(plan.analysis.feature_sets) * len(plan.models)
     total = n_pairs * (2 * len(fold_numbers(plan.folds)) + 1) + probes.count_fits(plan)
+    if any(clusters_asked(name, plan.analysis.reduce) for name in plan.analysis.X):
+        total += int(plan.folds.loc[plan.folds["repeat"] == 0, "fold"].nunique())
     tick = _Ticker(progress, total + 1)
     with run_folder.partial_folder(out, config_hash, total) as partial:
         kept = {"n_jobs": n_jobs, "store": partial / run_folder.TASKS, "progress": tick}
@@ -127,6 +131,8 @@ def run(
         final_trials = final_models.fit_final_models(plan, partial / "models", facts, **kept)
         probed = probes.probe(evaluation, **kept)
         tables = _tables(evaluation, shap, shap_blocks, final_trials, probed)
+        if references := reference_clusters(plan):
+            tables["cluster_matches"] = match_folds(plan, references, **kept)
         facts = collect_facts(cohort, evaluation, tables, config_hash)
         metadata = {"config_hash": config_hash, "seed": str(seed)}
         if plan.final_part is not None:
@@ -150,6 +156,7 @@ class _Ticker:
         "shap": "explaining",
         "final": "fitting on all patients",
         "probe": "probing",
+        "match": "matching clusters",
         "report": "report",
     }
 

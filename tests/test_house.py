@@ -33,6 +33,7 @@ LAYERS = (
     ("tissue_bias", "tissue_scores", "tissue_variance"),
     ("tissue_inference",),
     ("tissue_patients",),
+    ("fold_clusters",),
     ("evaluation_plan", "saved_models"),
     ("description", "subgroup_variables"),
     ("tuning",),

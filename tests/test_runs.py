@@ -21,6 +21,7 @@ SETTINGS = {
     "n_jobs": 1,
 }
 OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
+    "cluster_matches",  # of runs with a block of patches
     "failures",  # of a store
     "patches",
     "regions",
