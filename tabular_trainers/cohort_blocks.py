@@ -7,9 +7,15 @@ import pandas as pd
 
 from tabular_trainers.cohort_encoders import facts_of_tables, pooling_of_tables
 from tabular_trainers.cohort_parts import Block
-from tabular_trainers.cohort_patches import is_store, not_pooled, read_patches
+from tabular_trainers.cohort_patches import (
+    describes_everybody,
+    is_store,
+    not_pooled,
+    read_patches,
+)
 from tabular_trainers.cohort_tables import label_text, one_row_each, tables_of
 from tabular_trainers.errors import DataError, SchemaError, count, listing, nearest, rows
+from tabular_trainers.tables import DESCRIPTIVE
 
 MANY_LEVELS = 100  # so many labels are a free text or an id, not a category
 
@@ -45,6 +51,8 @@ def read_block(name, options, reading):
         try:
             found.append(reading.reader.rows(table, key, where, clinical))
             metadata.append(reading.reader.read(table).attrs)
+            if metadata[-1].get(DESCRIPTIVE) == "true":
+                problems.add(describes_everybody(found[-1], where))
         except (SchemaError, DataError) as error:
             problems.add(str(error), type(error))
     if len(problems.messages) > before:

@@ -39,6 +39,29 @@ def not_pooled(table, where):
     )
 
 
+def describes_everybody(found, where):
+    """Say why a table that was made with all of its patients cannot be a block of theirs.
+
+    Parameters
+    ----------
+    found : Rows
+        Its rows of patients of the cohort.
+    where : str
+        Section of the cohort.toml.
+
+    Returns
+    -------
+    str
+    """
+    n_patients, k = len(set(found.ids)), max(2, found.frame.shape[1] - 1)
+    return (
+        f"{found.name}: describes clusters that were made of the patches of all patients, "
+        f"{count(n_patients, 'patient')} of this cohort among them, so held-out patients had a say "
+        f"in these columns ({where}). Name the store itself as table, with reduce = {{ clusters = "
+        f"{k} }}: clusters are then made inside each training part."
+    )
+
+
 def read_patches(name, options, reading):
     """Read a block of patches: no vector, only who has some.
 

@@ -13,6 +13,7 @@ from tabular_trainers.errors import SchemaError, listing
 REQUIRED = ("flow", "metrics")
 OPTIONAL = (
     "table_one",
+    "cluster_matches",
     "comparisons",
     "kaplan_meier",
     "calibration",

@@ -31,6 +31,7 @@ MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan")
 # What a table's metadata may say of its columns: who made them, and how patches became a row.
 ENCODER = ("encoder_id", "pretrained_on")
 POOLING = ("how", "level", "by")
+DESCRIPTIVE = "descriptive"  # "true" where all patients of the table had a say in its columns
 STRIP_CELLS = 1 << 20  # of a Parquet file, read at a time
 
 
@@ -247,7 +248,7 @@ def _read_parquet(stream, name):
     facts = table.schema.metadata or {}
     frame.attrs |= {
         key: facts[key.encode()].decode(errors="replace")
-        for key in (*ENCODER, *POOLING)
+        for key in (*ENCODER, *POOLING, DESCRIPTIVE)
         if key.encode() in facts
     }
     return frame

@@ -4,18 +4,26 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.cluster import KMeans
 
 from tabular_trainers import SchemaError, held_patches, load_cohort, make_folds, patch_composition
 from tabular_trainers.errors import DataError
-from tabular_trainers.evaluation import fit_fold
+from tabular_trainers.evaluation import evaluate_plan, fit_fold
 from tabular_trainers.evaluation_plan import make_plan
+from tabular_trainers.explanation import explain
+from tabular_trainers.final_models import predict
+from tabular_trainers.fold_clusters import match_folds, reference_clusters
 from tabular_trainers.models.storage import load_model, save_model
 from tabular_trainers.patch_bags import bag_of
 from tabular_trainers.patch_clusters import prevalence
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.preprocess import Preprocessor
+from tabular_trainers.runs import run
+from tabular_trainers.schema import validate
+from tabular_trainers.validation import validate_on
 from tests.patch_stores import tissue_bags, write_store
 
 TOML = """
@@ -100,8 +108,12 @@ def test_columns_become_the_shares_of_an_independent_k_means(cohort):
     slides = store.slides.set_index("slide_id")["patient_id"]
     vectors = {slide: store.vectors(slide).astype(float) for slide in slides.index}
     known = np.vstack([v for slide, v in vectors.items() if slides[slide] in train.index])
-    scale = known.mean(axis=0), known.std(axis=0)
-    found = KMeans(4, n_init=20, random_state=7).fit((known - scale[0]) / scale[1])
+
+    def place(vectors):
+        z = (vectors - known.mean(axis=0)) / known.std(axis=0)
+        return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+    found = KMeans(4, n_init=20, random_state=7).fit(place(known))
     order = np.argsort(-np.bincount(found.labels_))
     rank = np.argsort(order)
     for part in (train, test):
@@ -109,7 +121,7 @@ def test_columns_become_the_shares_of_an_independent_k_means(cohort):
         np.testing.assert_allclose(ours.sum(axis=1), 1, rtol=0, atol=1e-12)
         for i, patient in enumerate(part.index):
             of_slides = [
-                np.bincount(rank[found.predict((vectors[s] - scale[0]) / scale[1])], minlength=4)
+                np.bincount(rank[found.predict(place(vectors[s]))], minlength=4)
                 for s in slides.index[slides == patient]
             ]
             share = np.mean([counts / counts.sum() for counts in of_slides], axis=0)
@@ -255,11 +267,11 @@ def test_a_store_that_is_written_anew_is_read_anew(tmp_path, fresh):
     first = patch_composition.clusters_of_bags(places, 3)
     shares = patch_composition.shares_of_bags(places, first)
     assert patch_composition.clusters_of_bags(places, 3) is first
-    changed = {slide: (patient, vectors[::-1] + 1) for slide, (patient, vectors) in bags.items()}
+    changed = {slide: (patient, -vectors) for slide, (patient, vectors) in bags.items()}
     shutil.rmtree(store)
     write_store(store, changed)
     again = patch_composition.clusters_of_bags(places, 3)
-    np.testing.assert_allclose(again.mean, first.mean + 1, rtol=1e-5)
+    np.testing.assert_allclose(again.mean, -first.mean, rtol=1e-6)
     assert (patch_composition.shares_of_bags(places, first) != shares).any()
 
 
@@ -313,6 +325,119 @@ def test_the_hash_of_the_cohort_covers_the_store(config, tmp_path):
     bags, _ = tissue_bags(N, 2, 31)
     write_store(tmp_path / "cohort" / "store", bags)
     assert load_cohort(config).source_hash != before
+
+
+def test_a_table_of_clusters_of_all_patients_is_no_block_of_theirs(cohort, config, tmp_path):
+    folder = config.parent / "store"
+    store = open_patches(folder)
+    bags = [bag_of(folder, patient) for patient in store.patients]
+    shares = prevalence(store, patch_composition.reference_of_bags(bags, 4)).reset_index()
+    toml = tmp_path / "cohort.toml"
+    toml.write_text(
+        config.read_text()
+        .replace("reduce = { clusters = 4 }", "")
+        .replace('"store"', f'"{tmp_path / "prevalence.parquet"}"')
+    )
+    shares.to_parquet(tmp_path / "prevalence.parquet")
+    assert load_cohort(toml, config.parent).blocks["tissue"].n_columns == 4  # made elsewhere
+    table = pa.Table.from_pandas(shares).replace_schema_metadata({"descriptive": "true"})
+    pq.write_table(table, tmp_path / "prevalence.parquet")
+    with pytest.raises(
+        SchemaError, match=r"60 patients of this cohort .*reduce = { clusters = 4 }"
+    ):
+        load_cohort(toml, config.parent)
+
+
+def test_clusters_of_folds_are_named_as_those_of_all_patients(cohort):
+    """These kinds of tissue are so far apart that every fold finds them."""
+    names = ["tissue", "late:clinical+tissue"]
+    plan = make_plan(cohort, "os", names, ["cox", "rsf"], 2, n_trials=1)
+    references = reference_clusters(plan)
+    assert list(references) == ["tissue"]
+    matches = match_folds(plan, references)
+    validate(matches, "cluster_matches")
+    assert len(matches) == 2 * 4
+    assert (matches["quality"] > 0.9).all()
+    assert (matches["cluster"] != matches["matched"]).any()  # sizes differ between folds
+    shap, blocks = explain(evaluate_plan(plan, n_resamples=10))
+    store = open_patches(cohort.blocks["tissue"].table["patches"].iloc[0].split('"')[1])
+    everybody = prevalence(store, references["tissue"]).stack()
+    for _, own in shap[shap["block"] == "tissue"].groupby(["feature_set", "model"]):
+        assert set(own["feature"]) == set(references["tissue"].names)
+        of_all = everybody.loc[list(zip(own["patient_id"], own["feature"], strict=True))]
+        np.testing.assert_allclose(own["value"], of_all, rtol=0, atol=1e-12)
+    keys = ["patient_id", "feature_set", "model"]
+    sums, totals = (table.groupby(keys)["contribution"].sum() for table in (shap, blocks))
+    np.testing.assert_allclose(sums, totals.loc[sums.index], rtol=0, atol=1e-10)
+    assert match_folds(plan, {}) is None
+
+
+@pytest.mark.slow
+def test_processes_change_nothing(cohort):
+    """Each makes the clusters for itself."""
+    plan = make_plan(cohort, "os", ["tissue", "clinical+tissue"], ["cox"], 3, n_trials=1)
+    references = reference_clusters(plan)
+    found = []
+    for n_jobs in (1, 2):
+        evaluation = evaluate_plan(plan, n_jobs, n_resamples=10)
+        matches = match_folds(plan, references, n_jobs)
+        found.append([evaluation.predictions, evaluation.survival, matches])
+    for ours, theirs in zip(*found, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+@pytest.mark.slow
+def test_two_classes_late_fusion_missing_patches_and_other_patients(config, tmp_path):
+    toml = draw(tmp_path / "cohort")
+    toml.write_text(
+        TOML.replace("[clinical]", 'missing_blocks = "impute"\n[clinical]', 1).replace(
+            "[endpoints.os]", 'site = "site"\n[endpoints.os]'
+        )
+    )
+    clinical = pd.read_csv(toml.parent / "clinical.csv").assign(site=np.arange(N) % 3)
+    clinical.to_csv(toml.parent / "clinical.csv", index=False)
+    bags, _ = tissue_bags(N, 2, 30)
+    with_patches = {slide: bag for slide, bag in bags.items() if bag[0] > "P006"}
+    write_store(toml.parent / "store", with_patches)
+    out = run(
+        toml, endpoint="relapse", feature_sets=["tissue", "late:clinical+tissue"],
+        models=["logistic"], folds=3, n_trials=1, out=tmp_path / "run", n_jobs=1,
+        n_resamples=20,
+    )  # fmt: skip
+    probes = pd.read_parquet(out / "probes.parquet").set_index(["probe", "subject"])["estimate"]
+    assert np.isfinite(probes["site_from_block", "tissue"])
+    assert np.isfinite(probes["permuted_outcome", "late:clinical+tissue"])
+    metrics = pd.read_parquet(out / "metrics.parquet")
+    own = metrics[(metrics["feature_set"] == "tissue") & metrics["fold"].isna()]
+    own = own.set_index(["model", "metric"])["estimate"]
+    assert own["logistic", "auroc"] > 0.8
+    assert len(pd.read_parquet(out / "cluster_matches.parquet")) == 3 * 4
+    report = (out / "report.html").read_text()
+    for words in (
+        "4 clusters of patches, made inside each training part",
+        "grouped into 4 clusters (block tissue) inside each training part",
+        "Names of the clusters of block tissue are those of clusters of all patients",
+        "Arthur D, Vassilvitskii S.",
+    ):
+        assert words in report
+    assert b"P007" not in (out / "predictors.parquet").read_bytes()
+    scores = pd.read_csv(predict(out, toml, out=tmp_path / "scores.csv"))
+    assert len(scores) == N
+    assert scores["risk"].notna().all()
+    others = draw(tmp_path / "others", seed=3)
+    table = pd.read_csv(others.parent / "clinical.csv")
+    table.assign(patient_id="X" + table["patient_id"]).to_csv(
+        others.parent / "clinical.csv", index=False
+    )
+    bags, _ = tissue_bags(N, 2, 30, seed=3)
+    write_store(others.parent / "store", {s: (f"X{p}", v) for s, (p, v) in bags.items()})
+    others.write_text(TOML.replace("[clinical]", 'missing_blocks = "impute"\n[clinical]', 1))
+    found = validate_on(out, others, out=tmp_path / "validation", n_resamples=20)
+    differences = pd.read_parquet(found / "column_differences.parquet")
+    tissue = differences[differences["block"] == "tissue"]
+    assert tissue[["variable", "kind", "n_run", "n_cohort"]].to_numpy().tolist() == [
+        ["patches", "patches", N - 6, N]
+    ]
 
 
 def _names(k):
