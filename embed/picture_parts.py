@@ -160,7 +160,7 @@ def lay_out(title, lines, rows, width_px=PAGE_PX, banner="", key=None):
 def save_png(page, path):
     """Write a PNG in full colour, so that a map's colours are its legend's; whole or not at all."""
     with written_whole(path) as partial:
-        page.save(partial, format="PNG")
+        page.save(partial, format="PNG", compress_level=2)  # half the time, 7% larger
 
 
 def shrink_picture(path, width_px=480):

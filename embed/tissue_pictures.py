@@ -67,12 +67,17 @@ class TissuePictures:
         -------
         dict
             ``clusters`` and ``cases`` (a page and maps each) by id, ``side_by_side``: pictures with
-            their file, thumbnail (``source``), size and words; ``colours`` by cluster; ``notes``.
+            their file, thumbnail (``source``), size and words; ``looks`` (colour and texture) by
+            cluster; ``notes``.
         """
-        drawn = {"clusters": {}, "cases": {}, "side_by_side": None, "colours": {}, "notes": []}
+        drawn = {"clusters": {}, "cases": {}, "side_by_side": None, "looks": {}, "notes": []}
         looks = cluster_looks(scene.clusters, scene.names, scene.order)
-        drawn["colours"] = {
-            look.cluster: "#{:02x}{:02x}{:02x}".format(*look.colour) for look in looks
+        drawn["looks"] = {
+            look.cluster: {
+                "colour": "#{:02x}{:02x}{:02x}".format(*look.colour),
+                "texture": look.texture,
+            }
+            for look in looks
         }
         if self.why_not is not None:
             return drawn

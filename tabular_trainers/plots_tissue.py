@@ -34,7 +34,8 @@ SHOWN = 30  # clusters in a figure; the table has all
 ROW = 0.235  # inches a cluster
 PLAIN, PROGNOSTIC, FLAGGED = (MUTED, "o"), (COLOURS[0], "s"), (COLOURS[1], "X")
 THIRDS = {"low": "o", "middle": "D", "high": "s"}
-RATIOS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20)
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # ticks, where they are far
+NEAR = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2)  # and where they are not
 LIMITS = {"site_auc": SITE_AUC, "artefact": 100 * ARTEFACT}  # from there a cluster is flagged
 PREDICTORS = {"prevalence": "clusters", "clinical": "clinical columns", "both": "both"}
 
@@ -126,7 +127,7 @@ def cluster_hazards(tables, run):
         told.append(f"{name}: {text}{', ' if what else ''}{what}")
     drawing = draw_intervals(
         "cluster_hazards", title, run, lines, ("95% interval", "FDR", ""),
-        f"{ratio} for one standard deviation more of the cluster", 0.0,
+        f"{ratio} for one standard deviation more", 0.0,
         solid_reference=True,
     )  # fmt: skip
     _ratio_axis(drawing.axes[0])
@@ -141,9 +142,9 @@ def _log(value):
 def _ratio_axis(ax):
     """Label an axis of logarithms with the ratios."""
     low, high = ax.get_xlim()
-    inside = [r for r in RATIOS if low <= math.log(r) <= high]
-    while len(inside) > 7:
-        inside = [r for i, r in enumerate(inside) if r == 1 or (i - inside.index(1)) % 2 == 0]
+    inside = [ratio for ratio in RATIOS if low <= math.log(ratio) <= high]
+    if len(inside) < 3:
+        inside = [ratio for ratio in NEAR if low <= math.log(ratio) <= high]
     ax.xaxis.set_major_locator(FixedLocator([math.log(r) for r in inside]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{math.exp(x):.3g}"))

@@ -26,6 +26,7 @@ FIGURES = (
     plots_tissue.cluster_stability,
 )
 NAMED = 5  # clusters named in a sentence
+FLAGGED_SHOWN = 20  # in the list
 
 
 def write_tissue_page(folder, tables, facts, pictures):
@@ -82,6 +83,7 @@ def render(tables, facts, pictures):
         cases=cases(facts, pictures),
         occlusion=report_tissue_tables.occlusion_table(tables, facts),
         bias_words=bias_sentences(tables, facts),
+        flagged=flagged_lines(tables, facts),
         without_flagged=report_tissue_tables.score_table(scores, "without flagged", facts),
         stability_words=stability_sentences(facts),
         matches=report_tissue_tables.match_table(tables, facts),
@@ -211,7 +213,7 @@ def gallery(tables, facts, pictures):
             {
                 "title": full_name(row.cluster, facts["names"]),
                 "kind": kind,
-                "colour": pictures["colours"].get(row.cluster),
+                "look": pictures["looks"].get(row.cluster),
                 "picture": picture,
                 "mark": flag_words(row) if row.flag else kind.capitalize(),
                 "lines": [line for line in cluster_lines(row, facts) if line != flag_words(row)],
@@ -250,29 +252,43 @@ def cases(facts, pictures):
 
 
 def bias_sentences(tables, facts):
-    """Say which clusters are flagged and why, and what C is without them."""
-    flagged = tables["tissue_clusters"]
-    flagged = flagged[flagged["flag"] != ""]
-    if flagged.empty:
-        sites = facts["n_sites"]
+    """Say what was looked for, and what C is without the flagged clusters."""
+    flagged = (tables["tissue_clusters"]["flag"] != "").any()
+    sites = (facts["n_sites"] or 0) > 1
+    if not flagged:
         return [
             "No cluster is flagged: none tells one site from the others, is ink, or is far more "
             "blurred than the rest."
-            if sites and sites > 1
+            if sites
             else "No cluster is flagged as ink or blur; without two sites nothing can be said of "
             "sites."
         ]
-    told = [
-        f"{full_name(row.cluster, facts['names'])}: {flag_words(row)[0].lower()}"
-        f"{flag_words(row)[1:]}."
-        for row in flagged.itertuples()
-    ]
-    told.append("A flagged cluster is never called prognostic, whatever its ratio.")
     compared = score_sentences(tables, "without flagged")
-    told += compared
-    if not compared:
-        told.append("What happens to C without them could not be measured.")
-    return told
+    lost = ["What becomes of C without them could not be measured."]
+    return [
+        "Flagged clusters may be the mark of a hospital, a pen or the focus more than tissue, and "
+        "are never called prognostic, whatever their ratio."
+        + (
+            " Of a site: the AUC of the cluster's share for that site against all others, and how "
+            "much of the cluster would lie there were all sites of one size."
+            if sites
+            else ""
+        ),
+        *(compared or lost),
+    ]
+
+
+def flagged_lines(tables, facts):
+    """List the flagged clusters and why; those of the largest share first."""
+    rows = tables["tissue_clusters"]
+    rows = rows[rows["flag"] != ""].sort_values("prevalence_mean", ascending=False, kind="stable")
+    lines = [
+        f"{full_name(row.cluster, facts['names'])}: {flag_words(row).removeprefix('Flagged: ')}"
+        for row in rows.head(FLAGGED_SHOWN).itertuples()
+    ]
+    if len(rows) > FLAGGED_SHOWN:
+        lines.append(f"{len(rows) - FLAGGED_SHOWN} more, in the table of clusters")
+    return lines
 
 
 def stability_sentences(facts):

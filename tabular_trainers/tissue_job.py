@@ -155,7 +155,7 @@ def _finish(asked, partial, tables, facts, pictures, progress):
         write_shares(composition(prevalence, asked.names), partial / "composition.parquet", asked)
     scenes = case_scenes(asked, facts, prevalence)
     scene = make_scene(partial, tables, facts, prevalence, scenes)
-    drawn = {"clusters": {}, "cases": {}, "side_by_side": None, "colours": {}, "notes": []}
+    drawn = {"clusters": {}, "cases": {}, "side_by_side": None, "looks": {}, "notes": []}
     if pictures is not None:
         drawn = pictures.draw(scene, partial, progress)
     facts["no_pictures"] = _why_no_pictures(pictures)

@@ -131,7 +131,7 @@ def make_scene(folder, tables, facts, prevalence, cases):
         composition=composition(prevalence, facts["names"]),
         cases=tuple(cases),
         limit=facts["terms"]["limit"] or 1.0,
-        unit=facts["terms"]["unit"],
+        unit=facts["terms"]["unit"].partition(" relative")[0],
         terms_words=facts["terms"]["words"],
         time_unit=facts["endpoint"]["unit"] or "time units",
     )

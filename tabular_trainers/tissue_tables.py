@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -158,15 +159,29 @@ def _terms(asked, labels, names, n_jobs, progress):
     arguments = asked.reopened, asked.subject, asked.patches
     if asked.subject.exact:
         found = patch_terms(*arguments, n_jobs, progress)
-        return found, None, {"kind": "exact", "why": None, "limit": found.limit}
+        return found, None, {"kind": "exact", "why": None, "limit": rounded_up(found.limit)}
     told = {"kind": "approximate", "why": asked.subject.approximate, "limit": 0.0}
     try:
         changes = occlusion(*arguments, labels, names, n_jobs, progress)
     except DataError as error:
         return None, None, {**told, "kind": "none", "why": str(error)}
     known = changes["change"].abs().dropna()
-    told["limit"] = float(known.quantile(LIMIT_QUANTILE)) if len(known) else 0.0
+    told["limit"] = rounded_up(known.quantile(LIMIT_QUANTILE)) if len(known) else 0.0
     return None, changes, told
+
+
+def rounded_up(limit):
+    """Round the end of a scale up to two digits.
+
+    Examples
+    --------
+    >>> rounded_up(7.7713), rounded_up(0.0432), rounded_up(0.0)
+    (7.8, 0.044, 0.0)
+    """
+    if not limit > 0:
+        return 0.0
+    decade = 10.0 ** (math.floor(math.log10(limit)) - 1)
+    return float(f"{math.ceil(limit / decade - 1e-9) * decade:.2g}")
 
 
 def _write_patches(asked, labels, names, terms, changes, folder, progress):

@@ -27,7 +27,7 @@ def flag_words(row):
     if row.flag == "site":
         return (
             f"Flagged: tells site {row.site} (AUC {row.site_auc:.2f}; {row.site_share:.0%} of it "
-            "lies there, were sites of one size)"
+            "there)"
         )
     return f"Flagged: artefact ({row.artefact:.0%} ink or black, blur {row.blur:.2f})"
 
