@@ -231,14 +231,13 @@ def fit_clusters(sample, k, seed=0):
 
 
 def _scale(vectors):
-    """Mean and standard deviation of each column, summed in float64; 0 for a constant one."""
+    """Mean and standard deviation of each column, summed in float64: 0 for a constant one."""
     mean = vectors.mean(axis=0, dtype="float64")
     squares = np.zeros(len(mean))
     for start in range(0, len(vectors), _BLOCK):
         away = vectors[start : start + _BLOCK] - mean
         squares += np.einsum("ij,ij->j", away, away)
-    varies = vectors.min(axis=0) < vectors.max(axis=0)
-    return mean, np.where(varies, np.sqrt(squares / len(vectors)), 0)
+    return mean, np.sqrt(squares / len(vectors))
 
 
 def _kmeans(z, k, seed):

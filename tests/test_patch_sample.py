@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tabular_trainers import DataError, SchemaError
@@ -32,6 +32,7 @@ def patches(tmp_path):
     st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 30)), min_size=1, max_size=12),
     st.integers(1, 200),
 )
+@example([("a", 6), ("b", 13), ("c", 11)], 29)  # 6 + 12 + 11: one level is what a group has
 def test_sharing_out_is_as_even_as_sizes_allow(members, n):
     groups, sizes = [m[0] for m in members], np.array([m[1] for m in members])
     counts = shared_out(sizes, groups, n)
