@@ -46,7 +46,7 @@ def read_block(name, options, reading):
     found, metadata = [], []
     for table, key in tables_of(options, clinical):
         if is_store(reading.reader.place(table)):
-            problems.add(not_pooled(table, where))
+            problems.add(not_pooled(table, where, len(set(clinical.ids))))
             continue
         try:
             found.append(reading.reader.rows(table, key, where, clinical))

@@ -10,6 +10,7 @@ from tabular_trainers.cohort_parts import Block
 from tabular_trainers.errors import DataError, SchemaError, count
 from tabular_trainers.held_patches import held_patches
 from tabular_trainers.patch_bags import COLUMN, bag_of
+from tabular_trainers.patch_clusters import recommended_clusters
 
 
 def is_store(place):
@@ -29,12 +30,13 @@ def is_store(place):
     )
 
 
-def not_pooled(table, where):
+def not_pooled(table, where, n_patients):
     """Say what can be done with a store that a block names as if it were a table."""
+    k = recommended_clusters(n_patients)
     return (
         f"{table}: a store of patches, not a table with a row a patient ({where}). Either pool it: "
         f"tabular-trainers embed pool {table} --out pathology.parquet, and name that file; or add "
-        f"reduce = {{ clusters = 20 }} to {where}: the shares of each patient's patches in 20 "
+        f"reduce = {{ clusters = {k} }} to {where}: the shares of each patient's patches in {k} "
         "clusters, made inside each training part."
     )
 

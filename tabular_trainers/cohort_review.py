@@ -7,6 +7,7 @@ import pandas as pd
 
 from tabular_trainers.cohort_encoders import encoder_facts, encoder_sentence
 from tabular_trainers.errors import Problems, count, listing
+from tabular_trainers.patch_clusters import recommended_clusters
 
 # Words in names of columns that are often filled in only after time zero.
 LATER = (
@@ -23,6 +24,7 @@ LATER = (
 LATER += ("last", "follow", "status", "treatment", "event", "outcome", "censor")
 ENDPOINTS = {"os", "dss", "css", "pfs", "pfi", "rfs", "dfs", "dfi", "efs", "ttp", "dmfs"}
 TELLING = 0.85  # a single column this good deserves a second look
+MANY_CLUSTERS = 50  # more are for thousands of patients
 _AT_MOST = 600  # patients, and events, that a column is judged by
 
 
@@ -104,6 +106,13 @@ def _warnings(cohort):
             yield (
                 f"block {block.name}: named like something known only later: {listing(named, 20)}; "
                 f"was it known at time zero ({cohort.time_zero})?"
+            )
+        advised = recommended_clusters(len(block.table))
+        if block.n_clusters and block.n_clusters > max(advised, MANY_CLUSTERS):
+            yield (
+                f"block {block.name}: {block.n_clusters} clusters of patches for "
+                f"{count(len(block.table), 'patient')}; some will be found in few of them. About "
+                f"{advised} serve so many."
             )
     for endpoint in cohort.endpoints.values():
         measure = "a C" if endpoint.kind == "survival" else "an AUROC"

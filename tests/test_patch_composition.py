@@ -10,6 +10,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from tabular_trainers import SchemaError, held_patches, load_cohort, make_folds, patch_composition
+from tabular_trainers.cohort_review import check
 from tabular_trainers.errors import DataError
 from tabular_trainers.evaluation import evaluate_plan, fit_fold
 from tabular_trainers.evaluation_plan import make_plan
@@ -260,6 +261,21 @@ def test_of_a_large_store_patches_are_drawn_evenly_within_a_bound(cohort, fresh,
     assert (own[:, None] == whole.vectors("P005-2")).all(axis=2).any(axis=1).all()
 
 
+def test_each_slide_of_a_patient_counts_the_same(tmp_path, fresh):
+    bags, _ = tissue_bags(6, 2, 30)
+    bags["P002-2"] = "P002", bags["P002-2"][1][:3]
+    store = write_store(tmp_path / "store", bags)
+    places = [bag_of(store, f"P{i:03d}") for i in range(1, 7)]
+    clusters = patch_composition.clusters_of_bags(places, 3)
+    one, other = (
+        np.bincount(clusters.assign(bags[slide][1]), minlength=3) / n
+        for slide, n in (("P002-1", 30), ("P002-2", 3))
+    )
+    assert (one != other).any()
+    found = patch_composition.shares_of_bags(places, clusters)[1]
+    np.testing.assert_allclose(found, (one + other) / 2, rtol=0, atol=1e-15)
+
+
 def test_a_store_that_is_written_anew_is_read_anew(tmp_path, fresh):
     bags, _ = tissue_bags(6, 1, 30)
     store = write_store(tmp_path / "store", bags)
@@ -285,7 +301,7 @@ def test_fewer_patches_than_clusters_name_the_block(cohort):
     ("change", "said"),
     [
         (('reduce = { clusters = 4 }', ""), r"store: a store of patches, not a table .*embed pool "
-         r"store --out pathology.parquet.*reduce = \{ clusters = 20 \}"),
+         r"store --out pathology.parquet.*reduce = \{ clusters = 10 \}"),
         (('table = "store"', 'table = "clinical.csv"'), r"clinical.csv: not a store of patches "
          r"\(a file\).*embed slides wrote.*pca"),
         (('table = "store"', 'table = "stoer"'), r"stoer: not a store of patches \(no such folder"),
@@ -315,6 +331,16 @@ def test_patients_of_another_cohort_are_told_apart(config, tmp_path):
     cohort = load_cohort(tmp_path / "cohort.toml")
     assert list(cohort.blocks["tissue"].table.index) == ["P001", "P002", "P003"]
     assert any("3 ids are not in clinical.csv" in note for note in cohort.notes)
+
+
+def test_many_clusters_for_few_patients_are_warned_of(config, tmp_path):
+    for k, warned in ((50, 0), (51, 1)):
+        toml = tmp_path / f"{k}.toml"
+        toml.write_text(config.read_text().replace("clusters = 4", f"clusters = {k}"))
+        said = check(load_cohort(toml, config.parent))
+        assert f"block tissue: {k} clusters, 60 patients (60 with os, 60 with relapse)." in said
+        told = [line for line in said if "51 clusters of patches for 60 patients" in line]
+        assert len(told) == warned
 
 
 def test_the_hash_of_the_cohort_covers_the_store(config, tmp_path):
