@@ -75,7 +75,7 @@ def stability(sample, clusters, n_resamples=10, seed=0, progress=None):
     for number in range(n_resamples):
         drawn = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
         times = drawn[patient]
-        resampled = fit_clusters(vectors, clusters.k, seed + 1 + number)
+        resampled = fit_clusters(vectors.repeat(times, axis=0), clusters.k, seed + 1 + number)
         found = resampled.assign(vectors[times > 0])
         jaccard[number] = jaccard_index(own[times > 0], found, clusters.k)
         rand[number] = adjusted_rand_score(own[times > 0], found)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from tabular_trainers.patch_clusters import fit_clusters
 from tabular_trainers.patch_sample import sample_patches
@@ -60,6 +61,24 @@ def test_a_cluster_of_one_patient_is_not_there_where_it_is_not_drawn(tmp_path):
     drawn = [0 in rng.integers(0, 20, 20) for _ in range(20)]
     assert found.loc[own, "dissolved"] == pytest.approx(1 - np.mean(drawn))
     assert found.loc[own, "jaccard_mean"] == pytest.approx(np.mean(drawn))
+
+
+def test_only_the_drawn_are_clustered_as_often_as_drawn(tmp_path):
+    rng = np.random.default_rng(3)
+    bags = {f"S{i}": (f"P{i}", rng.normal(size=(20, 4)).astype("float32")) for i in range(9)}
+    sample = sample_of(tmp_path, bags)
+    clusters = fit_clusters(sample, 5)
+    found = stability(sample, clusters, n_resamples=3)
+    rng = np.random.default_rng(0)
+    rng.permutation(180)
+    for number in range(3):
+        drawn = [f"P{i}" for i in rng.integers(0, 9, 9)]
+        often = [drawn.count(patient) for patient in sample.patient_id]
+        rows = [row for row, times in enumerate(often) for _ in range(times)]
+        resampled = fit_clusters(sample.vectors[rows], 5, seed=1 + number)
+        some = sample.vectors[np.isin(sample.patient_id, drawn)]
+        expected = adjusted_rand_score(clusters.assign(some), resampled.assign(some))
+        assert found.rand[number] == pytest.approx(expected)
 
 
 def test_the_seed_decides(tmp_path):
