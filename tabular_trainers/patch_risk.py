@@ -297,7 +297,7 @@ def _check_patients(reopened, subject, patches):
         raise SchemaError(
             f"{patches.folder}: no patch of {count(len(lacking), 'patient')} of the "
             f"{len(having)} who have block {subject.block} in {reopened.folder}: "
-            f"{listing(lacking)}. Give the store that this block was pooled from."
+            f"{listing(lacking)}. Give the store that this block was made from."
         )
 
 
@@ -328,10 +328,16 @@ def check_sums(reopened, subject, patches, table):
     """
     wrong = ~(table["difference"].abs() <= table["bound"])
     if wrong.any():
+        if subject.how == "clusters":
+            advice = f"Give the store that block {subject.block} names in the cohort.toml."
+        else:
+            advice = (
+                f"The table of block {subject.block} was pooled from other patches. Pool this "
+                "store again, and run again."
+            )
         raise SchemaError(
             f"{patches.folder}: the patches of {count(int(wrong.sum()), 'patient')} of "
             f"{len(table)} do not add up to what {reopened.folder} was made from (off by up to "
             f"{table['difference'].abs().max():.2g}): {listing(table.loc[wrong, 'patient_id'])}. "
-            f"The table of block {subject.block} was pooled from other patches. Pool this store "
-            "again, and run again."
+            f"{advice}"
         )

@@ -162,8 +162,8 @@ def _cohort_of(folder, facts, cohort_file, data):
         data = facts.get("data") if data is None else data
         if cohort_file is None:
             raise SchemaError(
-                f"{folder}: run.json names no cohort.toml, as the run's cohort was made in memory. "
-                "Give it with --cohort; a demo has none."
+                f"{folder}: run.json names no cohort.toml: the run's cohort was made in memory, or "
+                "the run is of an earlier version. Give it with --cohort; a demo has none."
             )
         if not Path(cohort_file).is_file():
             raise SchemaError(

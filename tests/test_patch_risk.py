@@ -135,6 +135,11 @@ def test_terms_of_clusters_made_in_the_fold(tmp_path, monkeypatch, most):
     reopened, patches = score_only(folder, feature_sets=[*sets, "pathology"])
     assert choose_subject(reopened, patches).block == "pathology"
     assert choose_subject(reopened, patches, "tissue").feature_set == "clinical+tissue"
+    slides = {s: (p, 2 - patches.vectors(s)) for s, p in
+              patches.slides[["slide_id", "patient_id"]].itertuples(index=False)}  # fmt: skip
+    other = open_patches(write_store(tmp_path / "other", slides))
+    with pytest.raises(SchemaError, match="Give the store that block tissue names in the cohort"):
+        patch_terms(reopened, choose_subject(reopened, other, "tissue"), other)
     for feature_set in sets:
         subject = choose_subject(reopened, patches, feature_set=feature_set)
         assert (subject.block, subject.how, subject.exact) == ("tissue", "clusters", True)
@@ -262,7 +267,7 @@ def test_a_run_whose_cohort_changed_is_refused(ran, tmp_path):
     with pytest.raises(SchemaError, match="its cohort is not at .*gone.toml any more"):
         reopen_run(changed / "run")
     path.write_text(json.dumps({**facts, "cohort_file": None}))
-    with pytest.raises(SchemaError, match="names no cohort.toml, .* made in memory. Give it with"):
+    with pytest.raises(SchemaError, match="names no cohort.toml: .* in memory, .* Give it"):
         reopen_run(changed / "run")
     path.write_text(json.dumps({**facts, "n_patients": facts["n_patients"] + 1}))
     with pytest.raises(SchemaError, match="was changed after it was read"):
