@@ -310,8 +310,8 @@ def _check_again(reopened, subject, again):
         raise SchemaError(
             f"{reopened.folder}: {subject.model} ({subject.feature_set}), fitted again, gives "
             f"{count(int(unlike.sum()), 'patient')} of {len(again)} another risk than "
-            f"predictions.parquet has (by up to {apart.max():.2g}). Other versions of the "
-            "libraries can do that; run again here."
+            f"predictions.parquet has (by up to {apart.max():.2g}). Another version of "
+            "this program or its libraries can do that; run again here."
         )
 
 
