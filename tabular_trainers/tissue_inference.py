@@ -142,10 +142,9 @@ def _large_sites(strata, positive):
     """Keep the codes of sites with enough patients of either class; all others share one."""
     if strata is None:
         return np.zeros(len(positive), dtype=np.int64)
-    codes = strata + 1  # 0: of unknown site
+    codes = strata + 1  # 0: of unknown site, which is with the others
     sizes, cases = np.bincount(codes), np.bincount(codes, weights=positive)
     large = np.minimum(cases, sizes - cases) >= MIN_CLASS
-    large[0] = False
     return np.where(large[codes], codes, 0)
 
 

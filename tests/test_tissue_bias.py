@@ -75,6 +75,19 @@ def test_noise_is_hardly_ever_flagged():
     assert sum(flags) <= 5  # of 1,000 clusters
 
 
+def test_of_two_sites_the_one_that_tells_the_cluster_is_given():
+    # 11 of 20 in lake: AUC below 0.8; the five of a small site have less than others, by chance
+    site = SITES.copy()
+    site[:5] = "small"
+    share = 1e-4 * (1 + np.arange(120) % 7)
+    share[:5] = 1e-4 * np.array([1.0, 1.1, 2.1, 1.2, 1.3])
+    share[40:51] = 0.3
+    found = bias_table(with_cluster(share), site).loc["c05"]
+    auc = roc_auc_score(site == "small", -share)
+    assert auc > found["site_auc"] > 0.65
+    assert (found["site"], found["flag"]) == ("lake", "site")
+
+
 def test_small_and_unknown_sites_are_told_from_nobody():
     site = SITES.copy()
     site[:16] = None  # 4 of east are left

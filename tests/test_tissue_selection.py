@@ -55,6 +55,7 @@ def risks(request, monkeypatch):
     score_rows = tissue_scores.score_rows
     monkeypatch.setattr(tissue_scores, "score_rows", record)
     monkeypatch.setattr(tissue_selection, "score_rows", record)
+    monkeypatch.setattr(tissue_scores, "N_RIDGE", 2)  # scikit-learn checks much in little time
     return simulated(150, task=request.param), seen
 
 

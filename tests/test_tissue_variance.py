@@ -114,6 +114,23 @@ def test_risks_are_compared_within_folds():
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_clinical_columns_are_learned_from_training_patients_alone(monkeypatch):
+    prevalence, patients, _, risk = simulated()
+    seen = []
+
+    def record(own, fitted=None):
+        if fitted is None:
+            seen.append(set(own.patient_id))
+        return clinical_matrix(own, fitted)
+
+    clinical_matrix = tissue_variance.clinical_matrix
+    monkeypatch.setattr(tissue_variance, "clinical_matrix", record)
+    explained_variance(prevalence, risk, patients, n_resamples=2)
+    parts = [set(own["patient_id"]) for _, own in risk.groupby("fold")]
+    everybody = set(patients.patient_id)
+    assert seen == [everybody - part for part in parts] * 2  # clinical, and both
+
+
 def test_a_fold_of_equal_risks_is_left_out():
     prevalence, patients, _, risk = simulated()
     flat = risk.assign(risk=risk["risk"].where(risk["fold"] != 2, 7.0))
