@@ -1,5 +1,7 @@
 """The page of a patient: chosen patches, charts, with a slide and without."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,9 @@ from PIL import Image
 from tabular_trainers.embed.case_pages import (
     Case,
     CaseSlide,
+    _composition_chart,
     _place_number,
+    _survival_chart,
     draw_case_page,
     top_patches,
 )
@@ -78,3 +82,38 @@ def test_numbers_of_small_patches_stand_beside_them_and_off_each_other():
         taken.append((x, y))
     assert taken[0] == (84, 84)
     assert _place_number(np.array([50, 60]), 40, size, []) == (50, 60)
+
+
+def test_charts_say_where_the_patient_stands(case, monkeypatch):
+    """Of 30 patients 27 have less of c02, and two as much, with herself: (27 + 29) / 60 = 93%."""
+    import matplotlib.axes
+
+    words, lines = [], []
+    real = matplotlib.axes.Axes.text, matplotlib.axes.Axes.plot
+    monkeypatch.setattr(
+        matplotlib.axes.Axes,
+        "text",
+        lambda self, x, y, text, **more: words.append(text) or real[0](self, x, y, text, **more),
+    )
+    monkeypatch.setattr(
+        matplotlib.axes.Axes,
+        "plot",
+        lambda self, *what, **more: lines.append(what) or real[1](self, *what, **more),
+    )
+    shares = np.linspace(0.10, 0.39, 30)
+    cohort = pd.DataFrame({"c01": 1 - shares, "c02": shares})
+    cohort.iloc[27] = cohort.iloc[28]
+    case = replace(case, cohort=cohort, composition=cohort.iloc[28])
+    _composition_chart(case, cluster_looks(["c01", "c02"]))
+    assert words == ["7", "93", "percentile"]  # c01 first, being more: (1 + 3) / 60
+    low, first, middle, third, high = np.quantile(
+        100 * cohort["c02"], [0.05, 0.25, 0.5, 0.75, 0.95]
+    )
+    assert lines[4][0] == pytest.approx([low, high])
+    assert lines[5][0] == pytest.approx([first, third])
+    assert lines[6][0] == pytest.approx([middle, middle])
+    assert lines[7][:2] == pytest.approx((38.0, 1))
+    lines.clear()
+    _survival_chart(case)
+    assert (lines[0][0][0], lines[0][1][0]) == (0.0, 1.0)
+    assert lines[0][1][1:] == list(case.survival)

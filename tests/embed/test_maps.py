@@ -48,11 +48,11 @@ def middle(image, view, patch):
     return np.median(np.asarray(image)[top : top + side, left : left + side], axis=(0, 1))
 
 
-def test_a_view_holds_all_patches_with_room_and_a_true_scale(slide, frame):
-    view = view_patches(slide, frame, 600, 400)
+@pytest.mark.parametrize("size", [(600, 400), (3000, 2000)])  # the latter enlarged
+def test_a_view_holds_all_patches_with_room_and_a_true_scale(slide, frame, size):
+    view = view_patches(slide, frame, *size)
     height, width = view.pixels.shape[:2]
-    assert width <= 600
-    assert height <= 400
+    assert 0.9 < max(width / size[0], height / size[1]) <= 1
     assert view.x_um <= 128 - SIZE_UM
     assert view.x_um + width * view.px_um >= 128 + 9 * SIZE_UM
     # The tissue of small_slides begins at 128 um: the view is dark from there on.
@@ -61,8 +61,9 @@ def test_a_view_holds_all_patches_with_room_and_a_true_scale(slide, frame):
     assert view.x_um + left * view.px_um == pytest.approx(128, abs=2 * view.px_um)
 
 
-def test_each_patch_lies_where_it_is(slide, frame):
-    view = view_patches(slide, frame, 600, 400)
+@pytest.mark.parametrize("size", [(600, 400), (3000, 2000)])
+def test_each_patch_lies_where_it_is(slide, frame, size):
+    view = view_patches(slide, frame, *size)
     places = patch_places(view, frame)
     x_um = view.x_um + (np.arange(places.shape[1]) + 0.5) * view.px_um
     y_um = view.y_um + (np.arange(places.shape[0]) + 0.5) * view.px_um
@@ -142,6 +143,27 @@ def test_a_risk_legend_says_the_mean_and_what_lies_beyond(monkeypatch):
         *("≤ −1.6", "−0.8", "0", "+0.8", "≥ +1.6"),
         "term of a patch (log hazard); mean +1.25",
     ]
+
+
+def test_a_map_on_a_page_is_that_of_its_legend(slide, frame, tmp_path):
+    labels = np.r_[np.repeat(np.arange(12), 2), np.arange(12, 20)]  # 20 clusters, 16 are shown
+    looks = cluster_looks([f"c{i:02d}" for i in range(1, 41)])
+    draw_cluster_map(slide, frame, labels, looks, tmp_path / "map.png", title="S1")
+    view = view_patches(slide, frame, 666, 860)
+    expected = colour_clusters(view, frame, labels, looks_on_slide(labels, looks))
+    with Image.open(tmp_path / "map.png") as page:
+        seen = np.asarray(page.convert("RGB"))
+    width, height = expected.size
+    left = 24 + width + 20
+    tops = [
+        top
+        for top in range(seen.shape[0] - height)
+        if (seen[top : top + height, left : left + width] == np.asarray(expected)).all()
+    ]
+    assert len(tops) == 1
+    tissue = seen[tops[0] : tops[0] + height, 24 : 24 + width]
+    assert (tissue == view.pixels).all()
+    assert sum(look.is_other for look in looks_on_slide(labels, looks)[:20]) == 4
 
 
 def test_maps_are_written_whole(slide, frame, tmp_path):

@@ -87,3 +87,13 @@ def test_an_empty_side_says_so_and_long_facts_are_broken(slides, examples, tmp_p
     assert said.count("none") == 1
     assert said.count("slide not there") == 1
     assert " ".join(said[4:6]) == facts.strip()
+
+
+def test_side_by_side_shows_those_nearest_first(slides, examples, tmp_path):
+    images = [np.full((160, 160, 3), shade, dtype=np.uint8) for shade in (10, 20, 30, 40)]
+    picture = ClusterPicture("c01", (), images, examples.iloc[[2, 0, 3, 1]], LOOK)
+    draw_side_by_side([picture], [], tmp_path / "both.png", title="Clusters")
+    with Image.open(tmp_path / "both.png") as page:
+        seen = np.asarray(page.convert("RGB"))
+    row = next(row for row in seen if (row[24:184] == 20).all())
+    assert [int(row[24 + 168 * place, 0]) for place in range(4)] == [20, 40, 10, 30]

@@ -63,3 +63,10 @@ def test_another_slide_under_the_same_name_is_refused(store):
     with pytest.raises(SchemaError, match="2,048 x 1,024 pixels.* 1,536 x 1,024; it is another"):
         with found.open("S1"):
             pass
+
+
+def test_a_slide_has_the_resolution_that_the_store_was_made_with(store):
+    table = pd.read_parquet(store / "slides.parquet")
+    table.assign(mpp=0.25).to_parquet(store / "slides.parquet")
+    with find_slides(store).open("S1") as slide:
+        assert slide.mpp == 0.25  # the file says 0.5
