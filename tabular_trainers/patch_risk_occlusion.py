@@ -12,7 +12,8 @@ from sklearn.pipeline import Pipeline
 
 from tabular_trainers.errors import DataError
 from tabular_trainers.feature_sets import is_late
-from tabular_trainers.patch_risk import (
+from tabular_trainers.patch_risk_bags import POOLED_AGAIN, pool_without, summarise_bags
+from tabular_trainers.patch_risk_folds import (
     TOLERANCE,
     check_sums,
     explained,
@@ -22,7 +23,6 @@ from tabular_trainers.patch_risk import (
     refit,
     slides_by_patient,
 )
-from tabular_trainers.patch_risk_bags import POOLED_AGAIN, pool_without, summarise_bags
 
 _ASKED = 1000  # rows that a model is given at once
 

@@ -11,6 +11,7 @@ import pytest
 from tabular_trainers import held_patches, patch_composition, runs
 from tabular_trainers.errors import DataError, SchemaError
 from tabular_trainers.feature_sets import blocks_of
+from tabular_trainers.models import MODELS
 from tabular_trainers.patch_risk import patch_terms
 from tabular_trainers.patch_risk_subject import choose_subject
 from tabular_trainers.patch_store import open_patches
@@ -155,15 +156,21 @@ def test_terms_of_clusters_made_in_the_fold(tmp_path, monkeypatch, most):
             assert len(np.unique(terms)) <= 4
 
 
-def test_terms_of_a_classification_are_log_odds(tmp_path):
-    reopened, patches = score_only(write_cohort(tmp_path / "cohort"), "grade", ["logistic"])
-    subject = choose_subject(reopened, patches)
-    assert subject.scale == "log odds"
-    seen = []
-    found = patch_terms(reopened, subject, patches, progress=lambda *call: seen.append(call))
-    check_terms(reopened, patches, found)
-    assert [call[:2] for call in seen] == [(1, 3), (2, 3), (3, 3)]
-    assert reopened.survival_of("P001", "pathology", "logistic") is None
+@pytest.mark.parametrize("endpoint", ["os", "grade"])
+def test_every_linear_model_has_terms_that_add_up(tmp_path, endpoint):
+    """Each row of MODELS that names its coefficients; log odds where the risk is a probability."""
+    task = {"os": "survival", "grade": "classification"}[endpoint]
+    linear = [name for name, row in MODELS[task].items() if row.coefficients is not None]
+    reopened, patches = score_only(write_cohort(tmp_path / "cohort"), endpoint, linear)
+    for name in linear:
+        subject = choose_subject(reopened, patches, model=name)
+        assert (subject.scale == "log odds") == (endpoint == "grade")
+        seen = []
+        given = {"progress": lambda *call, seen=seen: seen.append(call)}
+        check_terms(reopened, patches, patch_terms(reopened, subject, patches, **given))
+        assert [call[:2] for call in seen] == [(1, 3), (2, 3), (3, 3)]
+    if endpoint == "grade":
+        assert reopened.survival_of("P001", "pathology", linear[0]) is None
 
 
 def test_a_store_with_other_patches_is_refused(ran, tmp_path):
