@@ -151,7 +151,13 @@ def sentences(tables, facts):
             for row in flagged.itertuples()
         ]
         told.append(f"Flagged as more site or artefact than tissue: {listing(shown, NAMED)}.")
-    told += score_sentences(tables, "forward selection")
+    if len(tables["tissue_selection"]):
+        told += score_sentences(tables, "forward selection")
+    else:
+        told.append(
+            "Forward selection chose no cluster in any training part, so nothing was added to "
+            "what the clinic knows."
+        )
     return told
 
 
@@ -224,11 +230,12 @@ def gallery(tables, facts, pictures):
 
 def map_sentences(tables, facts):
     """Say what the maps show, and whether their numbers are exact."""
-    terms = facts["terms"]
-    told = [
-        "Each case has a page (about one patient), and of each of its slides a map of clusters and "
-        "one of the risk. Colours of clusters are the same on every picture."
-    ]
+    terms, told = facts["terms"], []
+    if not facts["no_pictures"]:
+        told.append(
+            "Each case has a page (about one patient), and each of its slides a map of clusters and "
+            "one of the risk. Colours of clusters are the same on every picture."
+        )
     if terms["kind"] == "exact":
         checked = tables["patch_terms"]
         told.append(

@@ -14,6 +14,8 @@ REFERENCES = {
     "colorectal cancer using deep learning. NPJ Digit Med 2021;4:71.",
     "kmeans": "Arthur D, Vassilvitskii S. k-means++: the advantages of careful seeding. Proc 18th "
     "ACM-SIAM Symp Discrete Algorithms 2007:1027-1035.",
+    "directions": "Dhillon IS, Modha DS. Concept decompositions for large sparse text data using "
+    "clustering. Mach Learn 2001;42:143-175.",
     "hungarian": "Kuhn HW. The Hungarian method for the assignment problem. Nav Res Logist Q "
     "1955;2:83-97.",
     "jaccard": "Hennig C. Cluster-wise assessment of cluster stability. Comput Stat Data Anal "
@@ -46,7 +48,7 @@ def _clusters(facts, cite):
         f"Patches ({count(store['n_patches'], 'patch', 'patches')} of "
         f"{count(store['n_slides'], 'slide')}; encoder {store['encoder_id']}) were clustered as in "
         f"{cite('wulczyn')}: k-means {cite('kmeans')} with k = {facts['k']} on standardised "
-        f"columns of at most {facts['sampled']:,} patches, drawn evenly over patients and their "
+        f"columns, each patch at unit length {cite('directions')}, of at most {facts['sampled']:,} patches, drawn evenly over patients and their "
         "slides. The prevalence of a cluster is the share of a patient's patches nearest to its "
         f"centre, {by}. Stability: patients drawn with replacement and clustered anew; adjusted "
         f"Rand index {cite('rand')} and Jaccard index a cluster {cite('jaccard')}. Clusters of "
@@ -57,17 +59,22 @@ def _clusters(facts, cite):
 
 def _risk(facts, cite):
     survival = words.is_survival(facts)
-    model = f"Cox regression {cite('cox')}" if survival else "logistic regression"
     ratio = "hazard" if survival else "odds"
     site = ", stratified by site" if (facts["n_sites"] or 0) > 1 else ""
+    clinical = facts["has_clinical"]
+    predictors = ", clinical columns and both" if clinical else ""
+    first = (
+        f"Risks of patients held out were standardised within their test fold and predicted from "
+        f"prevalences{predictors} by ridge regression {cite('ridge')} on the folds of the run, its "
+        "penalty chosen inside the training part; R-squared with a bootstrap interval."
+    )
+    model = f"Cox regression {cite('cox')}" if survival else "logistic regression"
+    adjusted = ", alone and adjusted for the clinical columns" if clinical else ""
     return (
-        "Risks of patients held out were standardised within their test fold and predicted from "
-        f"prevalences, clinical columns and both by ridge regression {cite('ridge')} on the folds "
-        "of the run, its penalty chosen inside the training part; R-squared with a bootstrap "
-        f"interval. For each cluster, the {ratio} ratio for one standard deviation more of its "
-        f"prevalence by {model}{site}, alone and adjusted for the clinical columns; false "
-        f"discovery rate over clusters {cite('fdr')}. Clusters in fewer than 10 patients were not "
-        "tested. Prognostic: a false discovery rate below 0.05 in the adjusted model, and no flag."
+        f"{first} For each cluster, the {ratio} ratio for one standard deviation more of its "
+        f"prevalence by {model}{site}{adjusted}; false discovery rate over clusters "
+        f"{cite('fdr')}. Clusters in fewer than 10 patients were not tested. Prognostic: a false "
+        f"discovery rate below 0.05{' in the adjusted model' if clinical else ''}, and no flag."
     )
 
 
@@ -84,9 +91,10 @@ def _bias(facts, cite):
 
 def _selection(facts, cite):
     measure = "Harrell's C" if words.is_survival(facts) else "AUROC"
+    start = "the clinical columns" if facts["has_clinical"] else "none"
     return (
         "Forward selection: in each training part, with clusters made of its patients, up to five "
-        f"clusters were added to the clinical columns by the score test {cite('score')}, until its "
+        f"clusters were added to {start} by the score test {cite('score')}, until its "
         f"p value times the clusters tried was 0.05 or more. {measure} was measured on patients "
         "held out, who took no part in clustering, scaling or selection."
     )

@@ -62,7 +62,7 @@ def cluster_table(tables, facts):
         mark = row.flag or ("prognostic" if row.prognostic else row.note or "")
         table.add(*cells, artefact, words.number(row.blur, 2), mark, strong=row.prognostic)
     table.notes.append(
-        f"Ratios: one standard deviation more of the share; adjusted: {adjusted_words(facts)}. "
+        f"Ratios: one standard deviation more of the share. Adjusted: {adjusted_words(facts)}. "
         "FDR: false discovery rate of the adjusted ratio over all clusters tested. Spearman: rank "
         "correlation of share and risk within test folds."
         + (" Site AUC: of the site that the share tells best." if sites else "")

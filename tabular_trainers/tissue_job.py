@@ -167,5 +167,5 @@ def _finish(asked, partial, tables, facts, pictures, progress):
 
 def _why_no_pictures(pictures):
     if pictures is None:
-        return "None were asked for."
+        return "They were not asked for."
     return pictures.why_not

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from tabular_trainers.patch_stability import stability
 from tabular_trainers.patch_survey import survey
 from tabular_trainers.risk_groups import THIRDS, risk_thirds
 from tabular_trainers.schema import empty
-from tabular_trainers.tables import write_table
+from tabular_trainers.tables import DESCRIPTIVE, write_table
 
 SAMPLED = 100_000  # patches that clusters are made of, at most
 LIMIT_QUANTILE = 0.99  # of changes by occlusion: where the colours of a map end
@@ -159,29 +158,15 @@ def _terms(asked, labels, names, n_jobs, progress):
     arguments = asked.reopened, asked.subject, asked.patches
     if asked.subject.exact:
         found = patch_terms(*arguments, n_jobs, progress)
-        return found, None, {"kind": "exact", "why": None, "limit": rounded_up(found.limit)}
+        return found, None, {"kind": "exact", "why": None, "limit": found.limit}
     told = {"kind": "approximate", "why": asked.subject.approximate, "limit": 0.0}
     try:
         changes = occlusion(*arguments, labels, names, n_jobs, progress)
     except DataError as error:
         return None, None, {**told, "kind": "none", "why": str(error)}
     known = changes["change"].abs().dropna()
-    told["limit"] = rounded_up(known.quantile(LIMIT_QUANTILE)) if len(known) else 0.0
+    told["limit"] = float(known.quantile(LIMIT_QUANTILE)) if len(known) else 0.0
     return None, changes, told
-
-
-def rounded_up(limit):
-    """Round the end of a scale up to two digits.
-
-    Examples
-    --------
-    >>> rounded_up(7.7713), rounded_up(0.0432), rounded_up(0.0)
-    (7.8, 0.044, 0.0)
-    """
-    if not limit > 0:
-        return 0.0
-    decade = 10.0 ** (math.floor(math.log10(limit)) - 1)
-    return float(f"{math.ceil(limit / decade - 1e-9) * decade:.2g}")
 
 
 def _write_patches(asked, labels, names, terms, changes, folder, progress):
@@ -220,7 +205,7 @@ def write_shares(shares, path, asked):
     )
     ids = "\n".join(sorted(shares.index))
     facts = {
-        "descriptive": "true",
+        DESCRIPTIVE: "true",
         "patients_sha256": hashlib.sha256(ids.encode()).hexdigest(),
         "store_hash": asked.patches.source_hash,
         "encoder_id": asked.patches.encoder_id,
@@ -296,6 +281,7 @@ def _facts(asked, terms, surveyed):
             "n_patches": int(slides["n_patches"].sum()),
         },
         "n_explained": len(asked.patients),
+        "has_clinical": _patients(asked).clinical is not None,
         "k": asked.k,
         "seed": asked.seed,
         "sampled": SAMPLED,

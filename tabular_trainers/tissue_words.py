@@ -39,6 +39,15 @@ def ratio_of(row):
 
 
 def adjusted_words(facts):
-    """Say what ratios are adjusted for."""
-    site = "stratified by site" if (facts["n_sites"] or 0) > 1 else "in all patients"
-    return f"adjusted for the clinical columns and {site}"
+    """Say what ratios are adjusted for.
+
+    Examples
+    --------
+    >>> adjusted_words({"has_clinical": True, "n_sites": 3})
+    'adjusted for the clinical columns and stratified by site'
+    >>> adjusted_words({"has_clinical": False, "n_sites": None})
+    'not adjusted, as there are no clinical columns and sites'
+    """
+    found = ["adjusted for the clinical columns"] if facts["has_clinical"] else []
+    found += ["stratified by site"] if (facts["n_sites"] or 0) > 1 else []
+    return " and ".join(found) or "not adjusted, as there are no clinical columns and sites"

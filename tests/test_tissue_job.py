@@ -14,7 +14,7 @@ from tabular_trainers.errors import SchemaError
 from tabular_trainers.report import write_report
 from tabular_trainers.schema import validate
 from tabular_trainers.tables import read_written
-from tests.test_patch_risk import write_cohort
+from tests.patch_cohort import write_cohort
 
 RUN = {"folds": 3, "n_trials": 1, "n_resamples": 10, "n_jobs": 1}
 TABLES = {
