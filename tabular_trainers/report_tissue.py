@@ -233,8 +233,8 @@ def map_sentences(tables, facts):
     terms, told = facts["terms"], []
     if not facts["no_pictures"]:
         told.append(
-            "Each case has a page (about one patient), and each of its slides a map of clusters and "
-            "one of the risk. Colours of clusters are the same on every picture."
+            "Each case has a page (about one patient); its slides have a map of clusters and one "
+            "of the risk. Colours of clusters are the same on every picture."
         )
     if terms["kind"] == "exact":
         checked = tables["patch_terms"]

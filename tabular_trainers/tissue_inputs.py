@@ -60,7 +60,16 @@ def check_inputs(
 
     Parameters
     ----------
-    As of `tissue_job.explain_slides`.
+    run_folder, store : path
+    k : int or None
+        Clusters; None: by the number of patients.
+    names, cohort, data : path or None
+    block, feature_set, model : str or None
+    cases : int or str
+    seed : int
+    overwrite : bool
+    pictures : object or None
+        As of `tissue_job.explain_slides`.
 
     Returns
     -------

@@ -104,7 +104,7 @@ def test_the_page_and_the_report_say_what_the_tables_say(explained):
     for text in (page, report):
         assert f"Shares of 4 clusters explain {percent}" in text
         assert "Not cleared for release" in text
-    assert "No pictures. None were asked for." in page
+    assert "No pictures. They were not asked for." in page
     assert page.count("Observed:") == 3
     links = bs4.BeautifulSoup((folder / "run" / "report.html").read_text(), "html.parser")
     assert links.find("a", href="tissue/tissue.html")
