@@ -151,7 +151,7 @@ def test_unknown_notebook():
         notebook_run.find_notebook("quikstart")
     assert str(caught.value) == (
         "unknown notebook 'quikstart'; known: quickstart, survival_baselines, classification, "
-        "embed_slides, embed_genes. Did you mean 'quickstart'?"
+        "embed_slides, embed_genes, explain_pathology. Did you mean 'quickstart'?"
     )
 
 
