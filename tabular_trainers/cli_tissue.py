@@ -65,7 +65,7 @@ def explain_slides(
     jobs: Jobs = None,
     overwrite: Overwrite = False,
 ):
-    """Show which tissue drives the risk: clusters of patches, maps, cases.
+    """Show which tissue on slides drives the risk.
 
     Writes RUN/tissue with tables, pictures and tissue.html, and a section into the run's report.
     """
