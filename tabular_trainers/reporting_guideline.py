@@ -7,6 +7,7 @@ import pandas as pd
 from tabular_trainers import plots_labels as words
 from tabular_trainers import report_methods, report_text
 from tabular_trainers.errors import count
+from tabular_trainers.report_clusters import n_clusters
 from tabular_trainers.reporting_items import ITEMS
 
 FILLED, PARTLY, AUTHOR = "filled", "partly filled", "for the author"
@@ -92,8 +93,10 @@ def _methods(tables, run):
         "12b": (
             FILLED,
             "Numbers enter as they are, standardised for linear models; categories as one column a "
-            "level; wide blocks as principal components of their standardised columns. Linear "
-            "models are linear in these columns; trees find thresholds and interactions.",
+            "level; wide blocks as principal components of their standardised columns"
+            + ("; patches of slides as shares in clusters" if n_clusters(run) else "")
+            + ". Linear models are linear in these columns; trees find thresholds and "
+            "interactions.",
         ),
         "12c": (PARTLY, f"{models} Why these models is for the author to say."),
         "12e": (FILLED, f"{measures} {uncertainty}"),
