@@ -19,7 +19,8 @@ from tabular_trainers.final_models import predict
 from tabular_trainers.fold_clusters import match_folds, reference_clusters
 from tabular_trainers.models.storage import load_model, save_model
 from tabular_trainers.patch_bags import bag_of
-from tabular_trainers.patch_clusters import prevalence
+from tabular_trainers.patch_clusters import fit_clusters, prevalence
+from tabular_trainers.patch_sample import sample_patches
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.preprocess import Preprocessor
 from tabular_trainers.runs import run
@@ -253,6 +254,10 @@ def test_of_a_large_store_patches_are_drawn_evenly_within_a_bound(cohort, fresh,
     assert held_patches.hold(whole).n_patches == 1200
     clusters = patch_composition.clusters_of_bags(cohort.blocks["tissue"].table["patches"], 4)
     assert clusters.sizes.sum() == 1200
+    named = patch_composition.reference_of_bags(cohort.blocks["tissue"].table["patches"], 4)
+    every = fit_clusters(sample_patches(whole), 4)  # as explain-slides makes them
+    np.testing.assert_array_equal(named.centres, every.centres)
+    assert named.sizes.sum() == 3600
     bags = cohort.blocks["tissue"].table["patches"]
     few = patch_composition.shares_of_bags(bags, clusters)
     every = prevalence(whole, clusters).loc[bags.index].to_numpy()
