@@ -129,7 +129,7 @@ def _known_shares(held, clusters, patients):
     """Count the shares of patients who have not been counted with these clusters yet."""
     check_clusters(held, clusters)
     digest = hashlib.sha256(str(clusters.centres.shape).encode())
-    for values in (clusters.centres, clusters.mean, clusters.spread):
+    for values in (clusters.centres, clusters.mean, clusters.spread, clusters.within):
         digest.update(np.ascontiguousarray(values))
     key = (held.state, digest.digest())
     known = _SHARES.get(key)

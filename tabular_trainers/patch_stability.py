@@ -1,5 +1,6 @@
 """How much of a clustering is found again when other patients of the same kind are clustered."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,9 @@ def stability(sample, clusters, n_resamples=10, seed=0, progress=None):
     for number in range(n_resamples):
         drawn = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
         times = drawn[patient]
-        resampled = fit_clusters(vectors.repeat(times, axis=0), clusters.k, seed + 1 + number)
+        resampled = fit_clusters(
+            _repeated(sample, rows.repeat(times)), clusters.k, seed + 1 + number
+        )
         found = resampled.assign(vectors[times > 0])
         jaccard[number] = jaccard_index(own[times > 0], found, clusters.k)
         rand[number] = adjusted_rand_score(own[times > 0], found)
@@ -91,6 +94,17 @@ def stability(sample, clusters, n_resamples=10, seed=0, progress=None):
             }
         ),
         rand,
+    )
+
+
+def _repeated(sample, rows):
+    """Take these patches of a sample, some several times."""
+    return dataclasses.replace(
+        sample,
+        vectors=sample.vectors[rows],
+        patient_id=sample.patient_id[rows],
+        slide_id=sample.slide_id[rows],
+        row=sample.row[rows],
     )
 
 

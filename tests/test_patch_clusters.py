@@ -117,6 +117,51 @@ def test_a_few_patches_far_away_take_no_clusters_for_themselves():
     assert fit_clusters(x, 5).sizes.min() > 100
 
 
+def stained(n_slides=20, n=40, seed=0):
+    """Two tissues told by column 0, on slides that differ more in columns 1 to 3 than tissues."""
+    rng = np.random.default_rng(seed)
+    tissue = rng.integers(0, 2, (n_slides, n))
+    x = rng.normal(0, 0.3, (n_slides, n, 4))
+    x[..., 0] += 2 * tissue
+    x[..., 1:] += 3 * np.sign(rng.normal(size=(n_slides, 1, 3)))
+    bags = {f"S{i:02d}": (f"P{i:02d}", one.astype("float32")) for i, one in enumerate(x)}
+    return bags, tissue.ravel()
+
+
+def test_what_differs_between_slides_makes_no_clusters(tmp_path):
+    bags, tissue = stained()
+    sample = sample_patches(open_patches(write_store(tmp_path, bags)))
+    kind = tissue.reshape(20, 40)[[int(s[1:]) for s in sample.slide_id], sample.row]
+    found = fit_clusters(sample, 2)
+    assert adjusted_rand_score(kind, found.assign(sample.vectors)) == 1
+    blind = fit_clusters(sample.vectors, 2)  # whose patches they are is not said
+    assert adjusted_rand_score(kind, blind.assign(sample.vectors)) < 0.1
+    assert (blind.within == 1).all()
+
+
+def test_columns_count_by_their_variance_within_slides(drawn):
+    sample = sample_patches(drawn[0])
+    frame = pd.DataFrame(sample.vectors.astype("float64"))
+    by = frame.groupby(sample.slide_id)
+    within = ((by.size() - 1).to_numpy()[:, None] * by.var().to_numpy()).sum(axis=0)
+    within /= len(frame) - by.ngroups
+    found = fit_clusters(sample, 4)
+    expected = np.minimum(1, within / frame.var(ddof=0))
+    np.testing.assert_allclose(found.within, expected, rtol=1e-9)
+    assert expected.min() < 1  # so that there is something to see
+    z = normalize((frame - found.mean) / found.spread * expected)
+    np.testing.assert_allclose(found.place(frame.to_numpy()), z, rtol=1e-9)
+
+
+def test_slides_of_one_patch_say_nothing_of_what_is_within(tmp_path):
+    rng = np.random.default_rng(0)
+    bags = {
+        f"S{i:02d}": (f"P{i:02d}", rng.normal(size=(1, 4)).astype("float32")) for i in range(30)
+    }
+    sample = sample_patches(open_patches(write_store(tmp_path, bags)))
+    assert (fit_clusters(sample, 3).within == 1).all()
+
+
 def test_the_mean_patch_has_no_direction():
     clusters = fit_clusters(blobs(), 5)
     assert clusters.assign(clusters.mean[None]) == np.square(clusters.centres).sum(axis=1).argmin()

@@ -1,5 +1,7 @@
 """How much of a clustering is found again: by brute force, and where the truth is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
@@ -75,7 +77,8 @@ def test_only_the_drawn_are_clustered_as_often_as_drawn(tmp_path):
         drawn = [f"P{i}" for i in rng.integers(0, 9, 9)]
         often = [drawn.count(patient) for patient in sample.patient_id]
         rows = [row for row, times in enumerate(often) for _ in range(times)]
-        resampled = fit_clusters(sample.vectors[rows], 5, seed=1 + number)
+        again = SimpleNamespace(vectors=sample.vectors[rows], slide_id=sample.slide_id[rows])
+        resampled = fit_clusters(again, 5, seed=1 + number)
         some = sample.vectors[np.isin(sample.patient_id, drawn)]
         expected = adjusted_rand_score(clusters.assign(some), resampled.assign(some))
         assert found.rand[number] == pytest.approx(expected)
