@@ -30,7 +30,8 @@ def drawn(tmp_path):
     for slide, (patient, vectors) in bags.items():
         part = patches.frame(slide).assign(slide_id=slide, patient_id=patient)
         part["row"] = np.arange(len(vectors))
-        z = normalize((vectors.astype("float64") - clusters.mean) / clusters.spread)
+        z = (vectors.astype("float64") - clusters.mean) / clusters.spread
+        z = normalize(clusters.within * z)
         far = np.linalg.norm(z[:, None] - clusters.centres, axis=2)
         part["cluster"] = np.array(clusters.names)[far.argmin(axis=1)]
         part["distance"] = far.min(axis=1)
