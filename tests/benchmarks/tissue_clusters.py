@@ -228,7 +228,8 @@ def verdicts(found):
     return kept
 
 
-TITLES = {"store": "as `embed slides` does it", "ink": "ink left in", "off": "effect off"}
+TITLES = {"store": "ink left out", "ink": "ink left in", "off": "ink left in, effect off"}
+HEADINGS = {"store": "Ink left out, as `embed slides` does", "ink": "Ink left in"}
 KEPT = {True: "Kept.", False: "NOT KEPT."}
 
 
@@ -251,7 +252,7 @@ def table(found):
         "clinical columns explain.",
     ]
     for store in ("store", "ink"):
-        lines += ["", f"## Features {TITLES[store]}", ""]
+        lines += ["", f"## {HEADINGS[store]}", ""]
         lines += [
             "| seed | IoU | largest of all clusters | hazard ratio | R-squared | prognostic |"
             " flagged: site, artefact |",
@@ -264,7 +265,7 @@ def table(found):
             lines.append(
                 f"| {seed} | **{row['iou']:.2f}** | {row['largest_iou']:.2f} |"
                 f" {row['top']['adjusted_ratio']:.2f} | **{explained['prevalence'][0]:.2f}**"
-                f" ({low:.2f} to {high:.2f}) [{explained['clinical'][0]:.2f}] |"
+                f" ({low:.2f} to {high:.2f}) [{round(explained['clinical'][0], 2) + 0:.2f}] |"
                 f" {len(row['prognostic'])} | {flags.count('site')}, {flags.count('artefact')} |"
             )
         iou, explained = (
