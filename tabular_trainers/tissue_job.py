@@ -15,6 +15,7 @@ from tabular_trainers.tissue_inputs import FACTS, check_inputs
 from tabular_trainers.tissue_scene import make_scene
 from tabular_trainers.tissue_tables import compute_tables, write_shares
 
+NAMES = "cluster_names.csv"
 KEPT = ("prevalence.parquet", "patches")  # beside the tables with a contract
 
 
@@ -148,9 +149,7 @@ def _finish(asked, partial, tables, facts, pictures, progress):
         "tables": sorted(tables),
         "versions": software(),
     }
-    (partial / "cluster_names.csv").write_text(
-        template(list(prevalence), asked.names), encoding="utf-8"
-    )
+    _write_names(asked, partial, template(list(prevalence), asked.names))
     if asked.names:
         write_shares(composition(prevalence, asked.names), partial / "composition.parquet", asked)
     scenes = case_scenes(asked, facts, prevalence)
@@ -163,6 +162,16 @@ def _finish(asked, partial, tables, facts, pictures, progress):
     facts["picture_notes"] = drawn.pop("notes")
     folders.write_facts(partial / FACTS, facts)
     write_tissue_page(partial, tables, facts, drawn)
+
+
+def _write_names(asked, partial, text):
+    """Write the CSV for names; what was filled in there before and would be lost is kept beside."""
+    before = asked.out / NAMES
+    if before.is_file():
+        lines = before.read_bytes().splitlines()
+        if lines != text.encode().splitlines() and any(not x.endswith(b",") for x in lines[1:]):
+            shutil.copy2(before, partial / f"{before.stem}_before.csv")
+    (partial / NAMES).write_text(text, encoding="utf-8")
 
 
 def _why_no_pictures(pictures):

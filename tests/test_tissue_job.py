@@ -118,6 +118,7 @@ def test_names_are_spoken_and_nothing_is_computed_again(explained, monkeypatch):
     before = {path.name: path.read_bytes() for path in out.glob("tissue_v*.parquet")}
     names = folder / "names.csv"
     names.write_text("cluster,name\nc01,stroma\nc02,stroma\nc03,lymphocytes\n")
+    (out / "cluster_names.csv").write_text("cluster,name\nc01,fat\nc02,\n")
     monkeypatch.setattr(tissue_job, "compute_tables", None)
     with pytest.raises(SchemaError, match="is complete. Add --overwrite"):
         tissue_job.explain_slides(
@@ -136,6 +137,7 @@ def test_names_are_spoken_and_nothing_is_computed_again(explained, monkeypatch):
         "c01": "stroma", "c02": "stroma", "c03": "lymphocytes", "c04": None,
     }  # fmt: skip
     assert "c03 lymphocytes" in text_of(out / "tissue.html")
+    assert (out / "cluster_names_before.csv").read_text() == "cluster,name\nc01,fat\nc02,\n"
     assert (out / "cluster_names.csv").read_text().splitlines()[3:] == ["c03,lymphocytes", "c04,"]
 
 
