@@ -26,7 +26,9 @@ def explain_slides(
     ] = None,
     clusters: Annotated[
         int | None,
-        typer.Option(metavar="K", min=2, help="Clusters. Default: by the number of patients."),
+        typer.Option(
+            metavar="K", min=2, help="Clusters. Default: those of the block, or by patients."
+        ),
     ] = None,
     names: Annotated[
         Path | None,

@@ -52,6 +52,23 @@ class Inputs:
     config_hash: str
 
 
+def default_clusters(reopened, subject, n_patients):
+    """Give as many clusters as the explained block has, so that it is spoken of; else by patients.
+
+    Parameters
+    ----------
+    reopened : ReopenedRun
+    subject : Subject
+    n_patients : int
+
+    Returns
+    -------
+    int
+    """
+    made = (reopened.plan.analysis.reduce or {}).get(subject.block) or {}
+    return made.get("clusters") or recommended_clusters(n_patients)
+
+
 def check_inputs(
     run_folder, store, *, k, names, cohort, data, block, feature_set, model, cases, seed, overwrite,
     pictures,
@@ -62,7 +79,7 @@ def check_inputs(
     ----------
     run_folder, store : path
     k : int or None
-        Clusters; None: by the number of patients.
+        Clusters; None: as many as the block has that is explained, else by the number of patients.
     names, cohort, data : path or None
     block, feature_set, model : str or None
     cases : int or str
@@ -103,8 +120,8 @@ def check_inputs(
                 f"those of the run {run_folder}; patient ids are compared exactly.",
                 DataError,
             )
-    if k is None and patients is not None and len(patients):
-        k = recommended_clusters(len(patients))
+    if k is None and subject is not None and len(patients):
+        k = default_clusters(reopened, subject, len(patients))
     found = {}
     if names is not None:
         found = _tried(problems, read_names, names, cluster_names(k) if k else None)

@@ -51,7 +51,8 @@ def explain_slides(
     store : path
         As ``embed slides`` writes it.
     n_clusters : int, optional
-        Default: by the number of patients (`recommended_clusters`).
+        Default: as many as the block has, where it is made of clusters; else by the number of
+        patients (`recommended_clusters`).
     names : path, optional
         Table ``cluster, name`` by a pathologist.
     cohort, data : path, optional

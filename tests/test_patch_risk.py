@@ -17,6 +17,7 @@ from tabular_trainers.patch_risk_subject import choose_subject
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.reopened_run import reopen_run
 from tabular_trainers.schema import validate
+from tabular_trainers.tissue_inputs import default_clusters
 from tests.patch_cohort import DIM, SETTINGS, score_only, write_cohort
 from tests.patch_stores import write_store
 
@@ -234,6 +235,16 @@ def test_of_several_blocks_of_a_store_one_is_named(tmp_path):
     with pytest.raises(SchemaError, match="blocks pathology, again may come .* with --block"):
         choose_subject(reopened, patches)
     assert choose_subject(reopened, patches, feature_set="again").columns == ("again.e000",)
+
+
+def test_as_many_clusters_as_the_explained_block_has(tmp_path):
+    folder = write_cohort(tmp_path / "cohort")
+    with (folder / "cohort.toml").open("a") as file:
+        file.write('[blocks.tissue]\ntable = "store"\nreduce = { clusters = 7 }\n')
+    reopened, patches = score_only(folder, feature_sets=["pathology", "tissue"])
+    blocks = {name: choose_subject(reopened, patches, name) for name in ("pathology", "tissue")}
+    found = {name: default_clusters(reopened, subject, 450) for name, subject in blocks.items()}
+    assert found == {"pathology": 30, "tissue": 7}
 
 
 def test_a_forest_has_no_exact_terms_and_says_so(ran):
