@@ -291,7 +291,9 @@ def _kmeans(z, k, seed):
             return _best_start(z, k, seed).labels_
         rows = np.random.default_rng(seed).permutation(len(z))[:START_PATCHES]
         best = _best_start(z[np.sort(rows)], k, seed)
-        return KMeans(k, init=best.cluster_centers_, n_init=1, max_iter=_ROUNDS).fit(z).labels_
+        # tol=0: a limit would cost a copy of all patches, and be met in the same round
+        fit = KMeans(k, init=best.cluster_centers_, n_init=1, max_iter=_ROUNDS, tol=0).fit(z)
+        return fit.labels_
 
 
 def _best_start(z, k, seed):

@@ -13,6 +13,7 @@ The table goes to LARGE_STORE.md. POSIX only.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,11 +48,10 @@ def main():
         for k in options.clusters:
             given = {"store": str(store), "k": k}
             found = measure("large_store:job", given, options.threads)
-            known["clusters"][str(k)] = found
-            print(k, found, flush=True)
-    STORE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    TABLE.write_text(table(known))
-    print(TABLE.read_text(), flush=True)
+            known["clusters"][str(k)] = found | {"load": os.getloadavg()[1]}
+            STORE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+            TABLE.write_text(table(known))
+            print(TABLE.read_text(), flush=True)
 
 
 def write(n_slides, folder):
@@ -146,22 +146,26 @@ def table(known):
         f"{patches} float16 ({known['store_gb']:.1f} GB), {SAMPLE:,} patches clustered, all "
         "assigned.",
         "",
-        "| clusters | wall s | sample | k-means | assign and count | CPU s | peak GB | largest "
-        "error of a share | sum of squares, of MiniBatchKMeans' |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| clusters | wall s | sample | k-means | assign and count | CPU s | peak GB | load | "
+        "largest error of a share | sum of squares, of MiniBatchKMeans' |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for k, one in known["clusters"].items():
         if "problem" in one:
-            lines.append(f"| {k} | {one['problem']} |||||||| ")
+            lines.append(f"| {k} | {one['problem']} ||||||||| ")
             continue
         facts = one["facts"]
         stages = " | ".join(f"{facts[name]:.0f}" for name in ("sample_s", "fit_s", "assign_s"))
         lines.append(
             f"| {k} | {one['wall_seconds']:.0f} | {stages} | {one['cpu_seconds']:.0f} | "
-            f"{one['peak_gb']:.2f} | {facts['largest_error_of_a_share']:.1g} | "
+            f"{one['peak_gb']:.2f} | {one['load']:.1f} | {facts['largest_error_of_a_share']:.1g} | "
             f"{facts['of_minibatch']:.4f} |"
         )
-    lines += ["", f"Bars: {WALL_SECONDS} s of wall time, {MEMORY_GB} GB."]
+    lines += [
+        "",
+        f"Bars: {WALL_SECONDS} s of wall time, {MEMORY_GB} GB. The load is the machine's average "
+        "of five minutes; this work alone is a load of 1 to 2.",
+    ]
     return "\n".join(lines) + "\n"
 
 
