@@ -9,7 +9,8 @@ from tabular_trainers import notebook_run
 
 @pytest.mark.slow
 @pytest.mark.notebook
-def test_the_tutorial_finds_the_tissue_that_protects(tmp_path):
+def test_the_tutorial_finds_the_tissue_that_protects(tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own draws into the notebook
     out = notebook_run.execute_notebook(
         "explain_pathology",
         tmp_path / "executed.ipynb",
