@@ -308,7 +308,8 @@ def table(found):
     ]
     for store, title in TITLES.items():
         for seed, row in by_seed(found, store):
-            numbers = " | ".join(f"{row['c'].get(name, np.nan):.3f}" for name in CONCORDANCES)
+            known = [row["c"].get(name) for name in CONCORDANCES]
+            numbers = " | ".join("–" if c is None else f"{c:.3f}" for c in known)
             lines.append(f"| {title} | {seed} | {numbers} |")
     off = [row for _, row in by_seed(found, "off")]
     n_false = sum(len(row["prognostic"]) for row in off)
