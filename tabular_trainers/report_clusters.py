@@ -19,8 +19,9 @@ def methods(run, cite):
     which = " and ".join(f"{k} clusters (block {name})" for name, k in asked.items())
     return (
         f" Patches of slides were grouped into {which} inside each training part: up to 100,000 "
-        "patches of its patients, drawn evenly over patients and their slides, standardised and "
-        f"brought to unit length, by k-means {cite('kmeans')}. A patient's columns are the shares "
+        "patches of its patients, drawn evenly over patients and their slides, standardised, "
+        "columns weighted by the share of their variance that lies within slides, and brought to "
+        f"unit length, by k-means {cite('kmeans')}. A patient's columns are the shares "
         "of its patches nearest to each centre, averaged over its slides. In figures of "
         "contributions a cluster has the name of the cluster of all patients that it was matched "
         f"with {cite('hungarian')}; nothing else comes from clusters of all patients."

@@ -7,7 +7,9 @@ from tabular_trainers.report_methods import citing
 DESCRIPTIVE = (
     "The clusters that are shown were made of patches of all patients: their table, pictures and "
     "hazard ratios describe these patients. What is scored on patients held out rests on clusters "
-    "made anew in each training part."
+    "made anew in each training part. Shares of a patient sum to 1: where more of one cluster goes "
+    "with lower risk, less of the others does, so a cluster can be prognostic for what is not "
+    "there. The clusters chosen in training parts say which of them tell something of their own."
 )
 REFERENCES = {
     "wulczyn": "Wulczyn E, Steiner DF, Moran M, et al. Interpretable survival prediction for "
@@ -48,8 +50,10 @@ def _clusters(facts, cite):
         f"Patches ({count(store['n_patches'], 'patch', 'patches')} of "
         f"{count(store['n_slides'], 'slide')}; encoder {store['encoder_id']}) were clustered as in "
         f"{cite('wulczyn')}: k-means {cite('kmeans')} with k = {facts['k']} on standardised "
-        f"columns, each patch at unit length {cite('directions')}, of at most "
-        f"{facts['sampled']:,} patches, drawn evenly over patients and their slides. The "
+        "columns, weighted by the share of their variance that lies within slides (what differs "
+        "between slides is mostly staining; a tissue that few slides have counts less too), each "
+        f"patch at unit length {cite('directions')}, of at most {facts['sampled']:,} patches, "
+        "drawn evenly over patients and their slides. The "
         "prevalence of a cluster is the share of a patient's patches nearest to its centre, "
         f"{by}. Stability: patients drawn with replacement and clustered anew; adjusted Rand "
         f"index {cite('rand')} and Jaccard index a cluster {cite('jaccard')}. Clusters of "
