@@ -5,8 +5,8 @@ import pandas as pd
 from tabular_trainers.evaluation_plan import fold_numbers
 from tabular_trainers.parallel import Task, map_tasks
 from tabular_trainers.patch_bags import COLUMN, clusters_asked
-from tabular_trainers.patch_clusters import match_clusters
 from tabular_trainers.patch_composition import clusters_of_bags, reference_of_bags
+from tabular_trainers.patch_matching import match_clusters
 
 
 def reference_clusters(plan):

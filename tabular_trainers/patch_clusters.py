@@ -1,4 +1,4 @@
-"""Clusters of patches by k-means, and how much of each patient's tissue lies in each of them.
+"""Clusters of patches by k-means.
 
 Columns are standardised, multiplied by the share of their variance that lies within slides, and
 each patch is brought to unit length. What differs between slides is mostly how they were stained
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.errors import DataError, SchemaError, count, unknown_name
+from tabular_trainers.errors import DataError, SchemaError, count
 from tabular_trainers.parallel import one_thread
 
-BY = ("slide", "patch")
 STARTS, FEW_STARTS, START_PATCHES = 10, 3, 20_000
 _MANY = 50  # clusters: from there on starts are alike in their sums of squares, and long
 _ROUNDS = 100  # on all patches: stopping at 50 cost 0.005% of the sum of squares, settling took 226
@@ -316,148 +315,3 @@ def _means(z, labels, k):
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=k))
     return np.stack([z[rows].mean(axis=0, dtype="float64") for rows in np.split(order, ends[:-1])])
-
-
-def prevalence(patches, clusters, by="slide", patients=None, progress=None):
-    """Count which share of each patient's patches lies in each cluster.
-
-    Parameters
-    ----------
-    patches : PatchStore
-    clusters : Clusters
-    by : {"slide", "patch"}, default "slide"
-        ``"slide"``: the shares of a patient's slides are averaged, so that each slide counts the
-        same. ``"patch"``: all patches of a patient are one bag.
-    patients : sequence of str, optional
-        Default: all of the store.
-    progress : callable, optional
-        Called as ``progress(done, total, what)`` after each slide.
-
-    Returns
-    -------
-    DataFrame
-        A row a patient (sorted), a column a cluster (``c01`` ...); rows sum to 1.
-
-    Raises
-    ------
-    SchemaError
-        When the clusters are of another encoder, or ``by`` is unknown.
-    DataError
-        When some patients have no patch.
-    """
-    check_clusters(patches, clusters)
-    slides = patches.slides_of(patients)
-    counts = np.zeros((len(slides), clusters.k), dtype=np.int64)
-    for done, slide in enumerate(slides["slide_id"]):
-        counts[done] = np.bincount(label_slide(patches, clusters, slide), minlength=clusters.k)
-        if progress is not None:
-            progress(done + 1, len(slides), f"slide {slide}")
-    return shares(pd.DataFrame(counts, columns=clusters.names), slides["patient_id"], by)
-
-
-def shares(counts, patient_id, by="slide"):
-    """Turn counts of patches a slide and cluster into shares a patient.
-
-    Parameters
-    ----------
-    counts : DataFrame
-        A row a slide, a column a cluster.
-    patient_id : sequence of str
-        Of each slide.
-    by : {"slide", "patch"}, default "slide"
-        As in `prevalence`.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``patient_id``, sorted; rows sum to 1.
-    """
-    if by not in BY:
-        raise SchemaError(unknown_name("unit", by, list(BY)))
-    patient_id = pd.Index(np.asarray(patient_id), name="patient_id")
-    counts = counts.set_axis(patient_id).astype("float64")
-    if by == "slide":
-        counts = counts.div(counts.sum(axis=1), axis=0)
-    summed = counts.groupby(level=0, sort=True).sum()
-    return summed.div(summed.sum(axis=1), axis=0)
-
-
-def label_slide(patches, clusters, slide_id):
-    """Find the cluster of each patch of a slide: (n_patches,) of int32, 0 for ``c01``."""
-    return np.concatenate([clusters.assign(block) for block in patches.iterate(slide_id)])
-
-
-def check_clusters(patches, clusters):
-    """Raise SchemaError where clusters were made of another encoder's vectors."""
-    if clusters.dim != patches.dim:
-        raise SchemaError(
-            f"{patches.folder.name}: vectors of {patches.dim} columns; these clusters are of "
-            f"{clusters.dim}."
-        )
-    if clusters.encoder_id not in (None, patches.encoder_id):
-        raise SchemaError(
-            f"{patches.folder.name}: made by encoder {patches.encoder_id}; these clusters are of "
-            f"vectors of {clusters.encoder_id}. Extract the slides with that one."
-        )
-
-
-def match_clusters(reference, other):
-    """Match other clusters one to one with those of a reference, by the distance of their centres.
-
-    The sum of squared distances is the smallest possible (Hungarian algorithm), on the reference's
-    scale. A centre has no length that can be carried over; it is taken to lie as far from the mean
-    patch as patches do (root mean square), and its direction is read on the reference's scale.
-
-    Parameters
-    ----------
-    reference, other : Clusters
-        Of the same encoder; they may differ in number.
-
-    Returns
-    -------
-    DataFrame
-        A row for each of ``other``: ``cluster``, ``matched`` (its name in the reference; None where
-        the reference has too few), ``distance``, and ``quality`` in 0..1: 1 - distance / distance
-        to the nearest centre of the reference that is not the match, at least 0. 1: the same place;
-        0: another cluster of the reference is as near, or there is no match.
-
-    References
-    ----------
-    Kuhn, Naval Research Logistics Quarterly 1955;2:83. The quality is the simplified silhouette of
-    a centre: Vendramin et al., Statistical Analysis and Data Mining 2010;3:209.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    encoders = {c.encoder_id for c in (reference, other)} - {None}
-    if reference.dim != other.dim or len(encoders) > 1:
-        raise SchemaError("clusters of two encoders cannot be matched.")
-    away = reference.place(_typical(other))[:, None, :] - reference.place(_typical(reference))
-    squares = np.einsum("ijk,ijk->ij", away, away)
-    rows, columns = linear_sum_assignment(squares)
-    distances = np.sqrt(squares)
-    found = pd.DataFrame(
-        {"cluster": other.names, "matched": None, "distance": np.nan, "quality": 0.0}
-    )
-    own = distances[rows, columns]
-    distances[rows, columns] = np.inf
-    rival = distances[rows].min(axis=1)
-    quality = 1 - np.divide(own, rival, out=np.ones(len(own)), where=rival > 0)
-    found.loc[rows, "matched"] = np.array(reference.names, dtype=object)[columns]
-    found.loc[rows, "distance"] = own
-    found.loc[rows, "quality"] = np.clip(quality, 0, 1)
-    return found
-
-
-def _typical(clusters):
-    """Give a patch of each centre's direction, as stored: (k, dim) of float64.
-
-    The square of a standardised column is 1 on the mean, so that of a weighted one its weight's.
-    """
-    length = np.linalg.norm(clusters.centres, axis=1, keepdims=True)
-    direction = np.divide(
-        clusters.centres, length, out=np.zeros(clusters.centres.shape), where=length > 0
-    )
-    share = np.ones(clusters.dim) if clusters.within is None else clusters.within
-    share = np.where(clusters.spread > 0, share, 0)
-    unscaled = np.divide(clusters.spread, share, out=np.zeros(clusters.dim), where=share > 0)
-    return clusters.mean + np.sqrt(share @ share) * unscaled * direction

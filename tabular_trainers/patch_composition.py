@@ -14,7 +14,8 @@ import pandas as pd
 from tabular_trainers.errors import SchemaError, listing
 from tabular_trainers.held_patches import held_patches
 from tabular_trainers.patch_bags import place_of
-from tabular_trainers.patch_clusters import check_clusters, fit_clusters, prevalence
+from tabular_trainers.patch_clusters import fit_clusters
+from tabular_trainers.patch_prevalence import check_clusters, prevalence
 from tabular_trainers.patch_sample import sample_patches
 
 SAMPLED = 100_000  # patches that clusters are made of, at most

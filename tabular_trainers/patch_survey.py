@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tabular_trainers.patch_clusters import check_clusters, shares
+from tabular_trainers.patch_prevalence import check_clusters, shares
 from tabular_trainers.patch_sample import slide_generator
 
 KINDS = ("nearest", "random")

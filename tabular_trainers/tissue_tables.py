@@ -12,7 +12,9 @@ from tabular_trainers import tissue
 from tabular_trainers.errors import DataError, count
 from tabular_trainers.evaluation_plan import fold_numbers
 from tabular_trainers.parallel import Task, map_tasks
-from tabular_trainers.patch_clusters import fit_clusters, match_clusters, prevalence
+from tabular_trainers.patch_clusters import fit_clusters
+from tabular_trainers.patch_matching import match_clusters
+from tabular_trainers.patch_prevalence import prevalence
 from tabular_trainers.patch_risk import patch_terms
 from tabular_trainers.patch_risk_occlusion import occlusion
 from tabular_trainers.patch_sample import sample_patches

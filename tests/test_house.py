@@ -51,7 +51,7 @@ LAYERS = (
     ("demo", "proposal"),
     ("cohort*",),
     ("held_patches", "patch_stability", "patch_survey"),
-    ("patch_clusters", "patch_sample"),
+    ("patch_clusters", "patch_matching", "patch_prevalence", "patch_sample"),
     ("cluster_names", "patch_store"),
     ("column_summary", "plain_pages", "tables"),
     ("schema",),

@@ -1,7 +1,5 @@
 """Clusters of patches: k-means, shares a patient, and matching, beside other implementations."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,15 +9,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 
 from tabular_trainers import DataError, SchemaError
-from tabular_trainers.patch_clusters import (
-    Clusters,
-    fit_clusters,
-    label_slide,
-    match_clusters,
-    prevalence,
-    recommended_clusters,
-    shares,
-)
+from tabular_trainers.patch_clusters import Clusters, fit_clusters, recommended_clusters
+from tabular_trainers.patch_prevalence import label_slide
 from tabular_trainers.patch_sample import sample_patches
 from tabular_trainers.patch_store import open_patches
 from tests.patch_stores import tissue_bags, write_store
@@ -208,116 +199,6 @@ def test_too_few_patches():
         fit_clusters(x, 40)
     with pytest.raises(SchemaError, match="1 cluster: expected at least 2"):
         fit_clusters(x, 1)
-
-
-def test_shares_by_hand():
-    counts = pd.DataFrame({"c01": [3, 0, 1], "c02": [1, 4, 3]})
-    # P2 has slides 3:1 and 1:3. By slide (0.75 + 0.25) / 2; by patch 4 of 8. P1: 0 of 4.
-    found = shares(counts, ["P2", "P1", "P2"])
-    assert found.loc["P2"].tolist() == [0.5, 0.5]
-    assert found.loc["P1"].tolist() == [0, 1]
-    counts = pd.DataFrame({"c01": [3, 0], "c02": [1, 12]})
-    assert shares(counts, ["P1", "P1"]).loc["P1", "c01"] == 0.375  # (0.75 + 0) / 2
-    assert shares(counts, ["P1", "P1"], "patch").loc["P1", "c01"] == 3 / 16
-    with pytest.raises(SchemaError, match="unknown unit 'patient'"):
-        shares(counts, ["P1", "P1"], "patient")
-
-
-@pytest.mark.parametrize("by", ["slide", "patch"])
-def test_prevalence_counts_patches(tmp_path, by):
-    bags, _ = tissue_bags(n_patients=6, n_slides=1)
-    more, _ = tissue_bags(n_patients=4, n_slides=2, n_patches=15, seed=1)
-    patches = open_patches(write_store(tmp_path, bags | more))
-    clusters = fit_clusters(sample_patches(patches), 3)
-    found = prevalence(patches, clusters, by)
-    rows = [
-        (patient, slide, clusters.names[label])
-        for slide, (patient, vectors) in (bags | more).items()
-        for label in clusters.assign(vectors)
-    ]
-    long = pd.DataFrame(rows, columns=["patient_id", "slide", "cluster"])
-    unit = ["patient_id", "slide"] if by == "slide" else ["patient_id"]
-    expected = long.groupby(unit)["cluster"].value_counts(normalize=True).unstack(fill_value=0)
-    expected = expected.groupby("patient_id").mean()[clusters.names]
-    pd.testing.assert_frame_equal(found, expected, check_names=False, atol=1e-14)
-    assert np.abs(found.sum(axis=1) - 1).max() < 1e-12
-    some = prevalence(patches, clusters, by, patients=["P005", "P002"])
-    pd.testing.assert_frame_equal(some, found.loc[["P002", "P005"]])
-
-
-def test_clusters_of_another_encoder(drawn, tmp_path):
-    patches, _ = drawn
-    clusters = fit_clusters(sample_patches(patches), 3)
-    bags, _ = tissue_bags(dim=7)
-    other = open_patches(write_store(tmp_path / "wide", bags))
-    with pytest.raises(SchemaError, match="vectors of 7 columns; these clusters are of 6"):
-        prevalence(other, clusters)
-    bags, _ = tissue_bags()
-    other = open_patches(write_store(tmp_path / "other", bags, encoder_id="drawn-2"))
-    with pytest.raises(SchemaError, match="encoder drawn-2; these clusters are of .* drawn-1"):
-        prevalence(other, clusters)
-    with pytest.raises(SchemaError, match="two encoders"):
-        match_clusters(clusters, fit_clusters(sample_patches(other), 3))
-    with pytest.raises(SchemaError, match=r"shape \(2,\)"):
-        clusters.assign(np.zeros(2))
-
-
-def test_what_others_hold_changes_nothing(tmp_path):
-    bags, _ = tissue_bags(n_patients=10)
-    train = [f"P{i:03d}" for i in range(1, 8)]
-    found = []
-    for name, bag in (("clean", None), ("poisoned", np.full((40, 6), 1e30, dtype="float32"))):
-        held_out = {"P009-1": ("P009", bag)} if bag is not None else {}
-        patches = open_patches(write_store(tmp_path / name, bags | held_out))
-        clusters = fit_clusters(sample_patches(patches, train, n=100), 4)
-        others = prevalence(patches, clusters, patients=[*train, "P008", "P010"])
-        found.append((clusters, others))
-    for part in ("centres", "mean", "spread", "sizes"):
-        assert getattr(found[0][0], part).tobytes() == getattr(found[1][0], part).tobytes()
-    pd.testing.assert_frame_equal(found[0][1], found[1][1], check_exact=True)
-
-
-def some_clusters(k, seed, dim=3):
-    rng = np.random.default_rng(seed)
-    return Clusters(
-        rng.normal(size=(k, dim)), rng.normal(size=dim), rng.uniform(1, 3, dim), np.ones(k, int)
-    )
-
-
-@pytest.mark.parametrize(("k", "other_k"), [(5, 5), (6, 3), (3, 6)])
-@pytest.mark.parametrize("seed", range(4))
-def test_matching_is_the_best_of_all(k, other_k, seed):
-    reference, other = some_clusters(k, seed), some_clusters(other_k, seed + 100)
-    found = match_clusters(reference, other).set_index("cluster")
-    raw = normalize(other.centres) * np.sqrt(3) * other.spread + other.mean
-    far = np.linalg.norm(placed(raw, reference)[:, None] - normalize(reference.centres), axis=2)
-    most = max(k, other_k)
-    padded = np.zeros((most, most))
-    padded[:other_k, :k] = np.square(far)
-    best = min(itertools.permutations(range(most)), key=lambda p: padded[range(most), p].sum())
-    for i, name in enumerate(other.names):
-        if best[i] >= k:
-            assert found.loc[name, "matched"] is None
-            assert np.isnan(found.loc[name, "distance"])
-            assert found.loc[name, "quality"] == 0
-            continue
-        assert found.loc[name, "matched"] == reference.names[best[i]]
-        assert found.loc[name, "distance"] == pytest.approx(far[i, best[i]])
-        rival = np.delete(far[i], best[i]).min()
-        assert found.loc[name, "quality"] == pytest.approx(max(0, 1 - far[i, best[i]] / rival))
-
-
-def test_clusters_match_themselves_in_another_scale_and_order():
-    reference = some_clusters(6, 0)
-    order = np.array([3, 1, 5, 0, 2, 4])
-    # of patches twice as far from the mean, in the same directions
-    other = Clusters(
-        reference.centres[order], reference.mean, 2 * reference.spread, np.ones(6, int)
-    )
-    found = match_clusters(reference, other)
-    assert found["matched"].tolist() == [reference.names[i] for i in order]
-    np.testing.assert_allclose(found["distance"], 0, atol=1e-12)
-    np.testing.assert_allclose(found["quality"], 1)
 
 
 def test_recommended_numbers_grow():

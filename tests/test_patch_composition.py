@@ -19,7 +19,8 @@ from tabular_trainers.final_models import predict
 from tabular_trainers.fold_clusters import match_folds, reference_clusters
 from tabular_trainers.models.storage import load_model, save_model
 from tabular_trainers.patch_bags import bag_of
-from tabular_trainers.patch_clusters import fit_clusters, prevalence
+from tabular_trainers.patch_clusters import fit_clusters
+from tabular_trainers.patch_prevalence import prevalence
 from tabular_trainers.patch_sample import sample_patches
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.preprocess import Preprocessor

@@ -7,7 +7,7 @@ from tabular_trainers.errors import DataError, SchemaError
 from tabular_trainers.explanation import fit_again
 from tabular_trainers.feature_sets import is_late
 from tabular_trainers.models import find_model
-from tabular_trainers.patch_clusters import prevalence
+from tabular_trainers.patch_prevalence import prevalence
 from tabular_trainers.patch_risk import patch_terms
 from tabular_trainers.patch_risk_occlusion import occlusion
 from tabular_trainers.patch_risk_subject import choose_subject

@@ -6,7 +6,8 @@ import pytest
 from sklearn.preprocessing import normalize
 
 from tabular_trainers import SchemaError
-from tabular_trainers.patch_clusters import Clusters, fit_clusters, prevalence
+from tabular_trainers.patch_clusters import Clusters, fit_clusters
+from tabular_trainers.patch_prevalence import prevalence
 from tabular_trainers.patch_sample import sample_patches
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.patch_survey import survey

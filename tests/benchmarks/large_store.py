@@ -85,7 +85,8 @@ def job(store, k):
     """Sample, cluster, assign; the seconds of each are told."""
     import sklearn.cluster  # noqa: F401  (imports are not what is timed)
 
-    from tabular_trainers.patch_clusters import fit_clusters, prevalence
+    from tabular_trainers.patch_clusters import fit_clusters
+    from tabular_trainers.patch_prevalence import prevalence
     from tabular_trainers.patch_sample import sample_patches
     from tabular_trainers.patch_store import open_patches
 

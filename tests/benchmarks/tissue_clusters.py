@@ -28,7 +28,9 @@ import pandas as pd
 from tabular_trainers import embed, evaluate, load_cohort, tissue
 from tabular_trainers.embed import synthetic_slides
 from tabular_trainers.embed.tissue_mask import TissueOptions
-from tabular_trainers.patch_clusters import fit_clusters, match_clusters, prevalence
+from tabular_trainers.patch_clusters import fit_clusters
+from tabular_trainers.patch_matching import match_clusters
+from tabular_trainers.patch_prevalence import prevalence
 from tabular_trainers.patch_sample import sample_patches
 from tabular_trainers.patch_store import open_patches
 from tabular_trainers.patch_survey import survey
