@@ -52,6 +52,24 @@ class Inputs:
     config_hash: str
 
 
+def check_risks_differ(reopened, subject):
+    """Raise DataError where every patient of a fold got the same risk: there is nothing to explain.
+
+    Parameters
+    ----------
+    reopened : ReopenedRun
+    subject : Subject
+    """
+    rows = reopened.predictions
+    own = rows[(rows["feature_set"] == subject.feature_set) & (rows["model"] == subject.model)]
+    if own.groupby(["repeat", "fold"])["risk"].nunique().max() < 2:
+        raise DataError(
+            f"{subject.feature_set}, {subject.model}: every patient of a fold got the same risk, "
+            f"so the model found nothing in block {subject.block} to explain. Name another with "
+            "--feature-set or --model."
+        )
+
+
 def default_clusters(reopened, subject, n_patients):
     """Give as many clusters as the explained block has, so that it is spoken of; else by patients.
 
@@ -112,6 +130,8 @@ def check_inputs(
     subject = patients = None
     if patches is not None and reopened is not None:
         subject = _tried(problems, choose_subject, reopened, patches, block, feature_set, model)
+        if subject is not None:
+            _tried(problems, check_risks_differ, reopened, subject)
         patients = reopened.plan.analysis.patient_id
         patients = patients[patients.isin(patches.patients)]
         if not len(patients):

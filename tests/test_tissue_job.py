@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 
 import bs4
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -170,6 +172,20 @@ def test_all_that_is_wrong_is_told_at_once_before_anything_is_written(explained,
     ):
         assert words in lines[number], lines[number]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_model_that_found_nothing_has_nothing_to_explain(explained, command, tmp_path):
+    folder, _ = explained
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run, ignore=shutil.ignore_patterns("tissue"))
+    table = pq.read_table(run / "predictions.parquet")
+    place = table.schema.get_field_index("risk")
+    same = table.set_column(place, table.schema.field("risk"), pa.array(np.zeros(len(table))))
+    pq.write_table(same.replace_schema_metadata(table.schema.metadata), run / "predictions.parquet")
+    code, err = command(run, "--store", folder / "store")
+    assert code == 2
+    assert "pathology, cox: every patient of a fold got the same risk, so the model found" in err
+    assert not list(run.glob("tissue*"))
 
 
 def test_neither_run_nor_store(tmp_path, command):
