@@ -87,6 +87,7 @@ def test_occlusion_is_what_pooling_by_hand_gives(tmp_path, changes, endpoint, mo
     assert (table.xs("c01", level="cluster")["change"] != 0).mean() > 0.5
 
 
+@pytest.mark.slow  # over 10 s
 def test_clusters_of_the_fold_lose_the_patches_of_another_clustering(tmp_path):
     """The block's shares are counted again among the other patches, by the fold's own centres."""
     folder = write_cohort(tmp_path / "cohort", n=150)

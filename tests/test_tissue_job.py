@@ -223,6 +223,7 @@ def test_a_tissue_of_another_run_is_not_in_the_report(explained):
     (out / "tissue.json").write_text(kept)
 
 
+@pytest.mark.slow  # over 10 s
 def test_classification_speaks_of_odds_and_other_models_of_approximate_maps(tmp_path):
     run = make_run(tmp_path / "cohort", "grade", ("random_forest",))
     out = tissue_job.explain_slides(
