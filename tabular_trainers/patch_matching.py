@@ -56,7 +56,7 @@ def match_clusters(reference, other):
 def _typical(clusters):
     """Give a patch of each centre's direction, as stored: (k, dim) of float64.
 
-    The square of a standardised column is 1 on the mean, so that of a weighted one its weight's.
+    The square of a standardised column is 1 on the mean, that of a weighted one its weight squared.
     """
     length = np.linalg.norm(clusters.centres, axis=1, keepdims=True)
     direction = np.divide(
