@@ -59,7 +59,7 @@ def _plain(value):
 
 
 @contextlib.contextmanager
-def partial_folder(out, config_hash, n_tasks, otherwise="give another --out"):
+def partial_folder(out, config_hash, n_tasks=None, otherwise="give another --out"):
     """Hold ``OUT.partial`` for one run; rename it to ``OUT`` when the block ends without error.
 
     Parameters
@@ -68,8 +68,9 @@ def partial_folder(out, config_hash, n_tasks, otherwise="give another --out"):
         Folder of the finished run; replaced if it exists (see `check_out`).
     config_hash : str
         Finished folds found in the partial folder are kept when it carries the same hash.
-    n_tasks : int
-        How many results the run needs, to say how many are reused.
+    n_tasks : int, optional
+        How many results the run needs, to say how many are reused. Default: the folder has none
+        to go on with, so an error leaves nothing behind.
     otherwise : str, default "give another --out"
         What to do where a living process holds the folder.
 
@@ -91,7 +92,10 @@ def partial_folder(out, config_hash, n_tasks, otherwise="give another --out"):
         _clear_unless_same(partial, config_hash, n_tasks)
         yield partial
     except BaseException:
-        (partial / LOCK).unlink(missing_ok=True)
+        if n_tasks is None:
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            (partial / LOCK).unlink(missing_ok=True)
         raise
     shutil.rmtree(partial / TASKS, ignore_errors=True)
     (partial / CONFIG).unlink()

@@ -92,18 +92,15 @@ def explain_slides(
         pictures=pictures,
     )  # fmt: skip
     metadata = {"config_hash": asked.config_hash, "seed": str(seed)}
-    with folders.partial_folder(asked.out, asked.config_hash, 0, "explain another run") as partial:
-        try:
-            if (kept := _computed_before(asked)) is not None:
-                tables, facts = _copy(asked.out, partial, kept)
-            else:
-                tables, facts = compute_tables(asked, partial, n_jobs or cpu_count(), progress)
-            tables = _named(tables, asked.names)
-            write_tables(tables, partial, metadata)
-            _finish(asked, partial, tables, facts, pictures, progress)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    otherwise = "explain another run"
+    with folders.partial_folder(asked.out, asked.config_hash, otherwise=otherwise) as partial:
+        if (kept := _computed_before(asked)) is not None:
+            tables, facts = _copy(asked.out, partial, kept)
+        else:
+            tables, facts = compute_tables(asked, partial, n_jobs or cpu_count(), progress)
+        tables = _named(tables, asked.names)
+        write_tables(tables, partial, metadata)
+        _finish(asked, partial, tables, facts, pictures, progress)
     write_report(run_folder)
     return asked.out
 

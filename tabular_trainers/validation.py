@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -184,11 +183,7 @@ def _write(out, tables, facts):
     from tabular_trainers.report_validation import write_validation_report
 
     metadata = {"config_hash": facts["config_hash"], "seed": str(facts["seed"])}
-    with folders.partial_folder(out, facts["config_hash"], 0) as partial:
-        try:
-            write_tables(tables, partial, metadata)
-            folders.write_facts(partial / f"{KIND}.json", facts)
-            write_validation_report(partial)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with folders.partial_folder(out, facts["config_hash"]) as partial:
+        write_tables(tables, partial, metadata)
+        folders.write_facts(partial / f"{KIND}.json", facts)
+        write_validation_report(partial)

@@ -32,6 +32,21 @@ def stop_a_run(out, config_hash):
         raise KeyboardInterrupt
 
 
+def fail_in_the_middle(out):
+    with partial_folder(out, "hash") as partial:
+        (partial / "half.parquet").write_text("half")
+        raise OSError("full")
+
+
+def test_where_nothing_can_go_on_an_error_leaves_nothing(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "run.json").write_text("whole")
+    with pytest.raises(OSError, match="full"):
+        fail_in_the_middle(out)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["run", "run.json"]
+
+
 def enter(out):
     with partial_folder(out, "hash", 1):
         pass
