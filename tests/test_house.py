@@ -18,6 +18,7 @@ import tabular_trainers
 # A module may import those of the rows below its own. A family (*) may also import within itself.
 LAYERS = (
     ("cli*",),
+    ("batch*",),
     ("runs", "notebook_run", "tissue_job", "validation"),
     ("tissue_cases", "tissue_inputs", "tissue_tables"),
     ("tissue_scene",),
