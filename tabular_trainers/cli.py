@@ -8,7 +8,16 @@ import typer
 
 import tabular_trainers
 from tabular_trainers import cli_cohort, cli_embed, cli_scoring, cli_tissue
-from tabular_trainers.cli_options import CohortFile, Data, Jobs, Overwrite, RunFolder, load
+from tabular_trainers.cli_options import (
+    Cluster,
+    ClusterOptions,
+    CohortFile,
+    Data,
+    Jobs,
+    Overwrite,
+    RunFolder,
+    load,
+)
 from tabular_trainers.cli_terminal import (
     RESUME,
     Commands,
@@ -139,6 +148,8 @@ def run(
         int, typer.Option(metavar="N", min=0, help="Seed of folds, tuning and resampling.")
     ] = 0,
     overwrite: Overwrite = False,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
 ):
     """Evaluate feature sets and models, and write a report.
 
@@ -151,6 +162,8 @@ def run(
     _run(
         ctx,
         loaded,
+        cluster,
+        cluster_options,
         endpoint=endpoint,
         feature_sets=split_names(feature_sets),
         models=split_names(models),
@@ -255,13 +268,14 @@ def notebook(
         fail(error, code=1)
 
 
-def _run(ctx, cohort, **settings):
+def _run(ctx, cohort, cluster=None, cluster_options=None, **settings):
     from tabular_trainers import runs
+    from tabular_trainers.parallel import use_cluster
 
     ctx.meta[RESUME] = (
         "Run the same command again to go on: folds that were finished are kept and used again."
     )
-    with progress("run") as tell:
+    with use_cluster(cluster, cluster_options), progress("run") as tell:
         folder = runs.run(cohort, progress=tell, **settings)
     typer.echo(f"Report: {folder / 'report.html'}")
     typer.echo(folder)

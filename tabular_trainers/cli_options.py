@@ -22,6 +22,23 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: one a processor."),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="NAME",
+        help="Where tasks run instead of on this machine: dask://HOST:PORT, or slurm (also pbs, "
+        "sge, lsf, oar, moab, htcondor) with --cluster-options.",
+    ),
+]
+ClusterOptions = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster-options",
+        metavar="FILE",
+        help="TOML with a table named as the queueing system: jobs, cores, memory, ...",
+    ),
+]
 
 
 def load(config, data, endpoint=None):

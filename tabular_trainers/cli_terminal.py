@@ -9,7 +9,7 @@ import time
 import typer
 from typer.core import TyperGroup
 
-from tabular_trainers.errors import DataError, SchemaError
+from tabular_trainers.errors import ClusterError, DataError, SchemaError, TaskFailedError
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -34,6 +34,8 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (SchemaError, DataError) as error:
             fail(error)
+        except (ClusterError, TaskFailedError) as error:
+            fail(error, code=1)
         except KeyboardInterrupt:
             # One line: typer would print "Aborted!", which does not say how to go on.
             typer.echo(f"\nStopped. {ctx.meta.get(RESUME, 'Nothing was finished.')}", err=True)

@@ -1,4 +1,4 @@
-"""The two errors a user can catch, and the phrases that every message is made of.
+"""The errors a user can catch, and the phrases that every message is made of.
 
 A message says where, what, how many, which, what was expected and what to do. It may show row
 numbers (data rows, the first is row 1), patient ids and column names, never other patient values;
@@ -17,6 +17,14 @@ class SchemaError(ValueError):
 
 class DataError(ValueError):
     """The content cannot answer the question: no events, no comparable pair, no common patient."""
+
+
+class TaskFailedError(RuntimeError):
+    """The process of a task died whenever it was tried; nothing is wrong with the input."""
+
+
+class ClusterError(RuntimeError):
+    """The cluster that carried out tasks is gone; what was finished is kept."""
 
 
 class Problems:

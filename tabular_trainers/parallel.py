@@ -1,21 +1,27 @@
-"""Map tasks over processes of this machine, one thread each, keeping every finished result on disk.
+"""Map tasks over processes of this machine or a cluster, keeping every finished result on disk.
 
-A task returns tables. They are stored under the task's key as soon as it ends, so that a run which
-was stopped starts again from its whole results. Results do not depend on the number of processes:
-each task runs on one thread, and results come back in the order of the tasks.
+A task returns tables. The first process stores them under the task's key as soon as it ends, so
+that a run which was stopped starts again from its whole results. Results do not depend on the
+engine or the number of workers: each task runs on one thread, and results come back in the order of
+the tasks.
 """
 
+import contextlib
+import contextvars
 import json
 import os
 import shutil
-import signal
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from tabular_trainers.errors import SchemaError, TaskFailedError
 from tabular_trainers.feature_sets import file_name
+from tabular_trainers.task_attempts import Failure
+from tabular_trainers.task_attempts import one_thread as one_thread
+
+_CLUSTER = contextvars.ContextVar("cluster", default=None)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,59 @@ def cpu_count():
     return joblib.cpu_count()
 
 
-def map_tasks(function, tasks, context, n_jobs=1, store=None, progress=None):
+@contextlib.contextmanager
+def use_cluster(name, options=None):
+    """Send the tasks of every `map_tasks` of this thread to a cluster while the block lasts.
+
+    Parameters
+    ----------
+    name : str or None
+        None: processes of this machine. ``"dask://HOST:PORT"``: the workers of a Dask scheduler.
+        ``"slurm"``, or another queueing system that dask-jobqueue knows: jobs started for this.
+    options : path, optional
+        For a queueing system: a TOML file with a table of its name. ``jobs`` is how many jobs to
+        start, everything else goes to the class of dask-jobqueue.
+
+    Raises
+    ------
+    SchemaError
+        The extra is not installed, no scheduler or worker answers, workers have other versions, or
+        an option is unknown.
+    ClusterError
+        While the block lasts: the scheduler is gone.
+    """
+    if name is None:
+        if options is not None:
+            raise SchemaError(f"{options}: options of a cluster, but no cluster is named.")
+        yield
+        return
+    from tabular_trainers.dask_cluster import open_cluster
+
+    with open_cluster(name, options) as cluster:
+        token = _CLUSTER.set(cluster)
+        try:
+            yield
+        finally:
+            _CLUSTER.reset(token)
+
+
+def cluster_size():
+    """Count the workers of the cluster in use; None on this machine."""
+    cluster = _CLUSTER.get()
+    return None if cluster is None else len(cluster.workers())
+
+
+def map_tasks(
+    function,
+    tasks,
+    context,
+    n_jobs=1,
+    store=None,
+    progress=None,
+    *,
+    failed=None,
+    resources=None,
+):
     """Apply a function to every task and return their tables in the order of the tasks.
 
     Parameters
@@ -45,15 +103,26 @@ def map_tasks(function, tasks, context, n_jobs=1, store=None, progress=None):
     context : object
         Shared by all tasks; a task must not change it.
     n_jobs : int, default 1
-        Processes. Does not change any result.
+        Processes. Does not change any result. Not used on a cluster (`use_cluster`).
     store : path, optional
         Folder that keeps finished results; results already there are read instead of computed.
     progress : callable, optional
         Called with the key after each finished task.
+    failed : callable, optional
+        ``failed(task, reason)`` gives the tables of a task that failed: three times, or once with a
+        SchemaError or DataError. They are returned and not stored. Default: what the task raised
+        reaches the caller.
+    resources : dict, optional
+        What a task needs of a Dask worker, such as ``{"GPU": 1}``; not used on this machine.
 
     Returns
     -------
     list of dict of DataFrame
+
+    Raises
+    ------
+    TaskFailedError
+        The process of a task died three times.
     """
     tasks = list(tasks)
     results = {task.key: read_result(store, task.key) for task in tasks} if store else {}
@@ -61,62 +130,36 @@ def map_tasks(function, tasks, context, n_jobs=1, store=None, progress=None):
     for key in results:
         _tell(progress, key)
     waiting = [task for task in tasks if task.key not in results]
-    if n_jobs == 1 or len(waiting) < 2:
-        for task in waiting:
-            results[task.key] = _compute(function, task, context, store)
+    outcomes = _outcomes(function, waiting, context, n_jobs, failed is not None, resources)
+    with contextlib.closing(outcomes):
+        for task, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                outcome = _failed(failed, task, outcome)
+            elif store:
+                write_result(store, task.key, outcome)
+            results[task.key] = outcome
             _tell(progress, task.key)
-    else:
-        _map_processes(
-            function, waiting, context, min(n_jobs, len(waiting)), store, progress, results
-        )
     return [results[task.key] for task in tasks]
 
 
-def _map_processes(function, tasks, context, n_jobs, store, progress, results):
-    import joblib
+def _outcomes(function, tasks, context, n_jobs, retry, resources):
+    """Yield each task with its tables or a `Failure`, from whichever engine is in use."""
+    from tabular_trainers import local_engine
 
-    # loky, not multiprocessing: it starts clean processes without importing the caller's script
-    # again, so that a script without an `if __name__ == "__main__"` guard works. They stay for the
-    # next stage, which saves its imports, and large arrays reach them once, through a memory map.
-    processes = joblib.Parallel(
-        n_jobs, backend="loky", batch_size=1, return_as="generator_unordered"
-    )
-    finished = processes(
-        joblib.delayed(_compute_keyed)(function, task, context, store) for task in tasks
-    )
-    with warnings.catch_warnings():
-        # loky renews a process that grew by 300 MB, which the first use of shap or xgboost in it
-        # can be; nothing is lost, and a process that really dies is an error.
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        for key, result in finished:
-            results[key] = result
-            _tell(progress, key)
+    cluster = _CLUSTER.get()
+    if cluster is not None:
+        return cluster.carry_out(function, tasks, context, resources)
+    if n_jobs == 1 or len(tasks) < 2:
+        return local_engine.in_this_process(function, tasks, context, retry)
+    return local_engine.in_processes(function, tasks, context, min(n_jobs, len(tasks)), retry)
 
 
-def _compute_keyed(function, task, context, store):
-    # Ctrl-C reaches the whole process group: the first process hears it and stops the others,
-    # which would otherwise print a traceback each where it meets them between two tasks
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return task.key, _compute(function, task, context, store)
-
-
-def _compute(function, task, context, store):
-    with one_thread():
-        result = function(context, *task.arguments)
-    if store:
-        write_result(store, task.key, result)
-    return result
-
-
-def one_thread():
-    """Give the context in which a step of a run is computed: on one BLAS thread.
-
-    The number of threads changes the order of sums, and with it the last bits; on small matrices
-    they also cost several times the CPU seconds.
-    """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1)
+def _failed(failed, task, failure):
+    if failed is not None:
+        return failed(task, failure.reason)
+    if failure.error is not None:
+        raise failure.error
+    raise TaskFailedError(f"task {task.key}: {failure.reason}.")
 
 
 def _tell(progress, key):

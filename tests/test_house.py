@@ -57,10 +57,17 @@ LAYERS = (
     ("column_summary", "plain_pages", "tables"),
     ("schema",),
     ("outcome", "kernels", "parallel", "sample_size"),
+    ("dask_cluster",),
+    ("dask_engine", "job_queue", "local_engine"),
+    ("task_attempts",),
     ("errors", "feature_sets", "patch_bags"),
 )
 EMBED_MAY_IMPORT = {"errors", "kernels", "parallel", "plain_pages", "schema", "tables"}
+CLUSTER = {"dask_cluster", "dask_engine", "job_queue"}  # imported only where --cluster is given
 HEAVY = {
+    "dask",
+    "dask_jobqueue",
+    "distributed",
     "IPython",
     "jinja2",
     "lifelines",
@@ -241,13 +248,16 @@ def test_every_third_party_import_is_a_declared_dependency(sources, pyproject):
     optional = {
         plain(re.match(r"[\w.-]+", line)[0])
         for extra, lines in extras.items()
-        if extra != "test"
+        if extra not in ("cluster", "test")
         for line in lines
     }
+    cluster = {plain(re.match(r"[\w.-]+", line)[0]) for line in extras["cluster"]}
     homes = importlib.metadata.packages_distributions()
     undeclared = set()
     for name, path in sources.items():
         allowed = declared | (optional if name.startswith("tabular_trainers.embed") else set())
+        if name.removeprefix("tabular_trainers.") in CLUSTER:
+            allowed = declared | cluster
         for imported, _ in _imports(path.read_text(encoding="utf-8")):
             top = imported.partition(".")[0]
             if top in sys.stdlib_module_names or top == "tabular_trainers":

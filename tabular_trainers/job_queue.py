@@ -1,0 +1,138 @@
+"""Start Dask workers as jobs of a queueing system, by a TOML table of its name."""
+
+import contextlib
+import inspect
+import logging
+import sys
+import tomllib
+from pathlib import Path
+
+from tabular_trainers.errors import Problems, SchemaError, listing, nearest
+
+logger = logging.getLogger("tabular_trainers")
+
+# Name -> class of dask-jobqueue. Only slurm is tested; the others differ in what they ask for.
+QUEUES = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+    "htcondor": "HTCondorCluster",
+}
+TESTED = ("slurm",)
+JOBS = "jobs"
+
+
+@contextlib.contextmanager
+def started_jobs(name, options):
+    """Start jobs, give their cluster, and end them with the block.
+
+    Parameters
+    ----------
+    name : str
+        One of `QUEUES`.
+    options : path or None
+        TOML with a table of that name: ``jobs``, and what the class of dask-jobqueue takes.
+    """
+    jobs, keywords = read_options(name, options)
+    if name not in TESTED:
+        logger.info("%s: by way of dask-jobqueue, not tested by us", name)
+    kind = _class(name)
+    try:
+        cluster = kind(**_defaults(keywords), **keywords)
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        raise SchemaError(f"{options}, table [{name}]: {_one_line(error)}") from error
+    try:
+        cluster.scale(jobs=jobs)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def read_options(name, options):
+    """Read the table of a queueing system.
+
+    Returns
+    -------
+    jobs : int
+    keywords : dict
+        For the class of dask-jobqueue.
+
+    Raises
+    ------
+    SchemaError
+        No file, no such table, an unknown key; all are named.
+    """
+    example = f'[{name}]\njobs = 4\ncores = 1\nmemory = "8GB"'
+    if options is None:
+        raise SchemaError(
+            f"--cluster {name} needs --cluster-options FILE, a TOML file such as:\n{example}"
+        )
+    try:
+        table = tomllib.loads(Path(options).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SchemaError(f"{options}: no such file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{options}: not a TOML file ({error}).") from None
+    if not isinstance(table.get(name), dict):
+        raise SchemaError(f"{options}: no table [{name}]. Expected, for example:\n{example}")
+    keywords = dict(table[name])
+    jobs = keywords.pop(JOBS, None)
+    problems = Problems()
+    where = f"{options}, table [{name}]"
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        problems.add(f"{where}: jobs must say how many jobs to start, at least 1.")
+    known = _known(name)
+    for key in keywords:
+        if key not in known:
+            problems.add(
+                f"{where}: unknown key {key!r}.{nearest(key, [JOBS, *known])} Known: "
+                f"{listing([JOBS, *sorted(known)], 60)}."
+            )
+    for key in ("cores", "memory"):
+        if key not in keywords:
+            problems.add(f"{where}: {key} of a job is missing.")
+    problems.raise_if_any()
+    return jobs, keywords
+
+
+def _class(name):
+    import dask_jobqueue
+
+    return getattr(dask_jobqueue, QUEUES[name])
+
+
+def _known(name):
+    """Name the keys that a class of dask-jobqueue takes for its cluster or its jobs."""
+    kind = _class(name)
+    sources = [
+        kind.__init__,
+        *(c.__init__ for c in kind.__mro__ if c.__module__.startswith("dask_jobqueue")),
+    ]
+    sources += [
+        c.__init__ for c in kind.job_cls.__mro__ if c.__module__.startswith("dask_jobqueue")
+    ]
+    ours = {"self", "scheduler", "name", "n_workers", "asynchronous", "loop", "job_cls"}
+    ours |= {"scheduler_cls", "security", "extra", "job_extra", "env_extra", "header_skip"}
+    names = set()
+    for source in sources:
+        for parameter in inspect.signature(source).parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                names.add(parameter.name)
+    return names - ours
+
+
+def _defaults(keywords):
+    """One thread a worker, the Python that runs this, and no dashboard on a port that is taken."""
+    defaults = {
+        "python": sys.executable,
+        "processes": keywords["cores"],
+        "job_name": "tabular-trainers",
+    }
+    return {key: value for key, value in defaults.items() if key not in keywords}
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
