@@ -56,7 +56,7 @@ LAYERS = (
     ("cluster_names", "patch_store"),
     ("column_summary", "plain_pages", "tables"),
     ("schema",),
-    ("outcome", "kernels", "parallel", "sample_size"),
+    ("outcome", "kernels", "meta_analysis", "parallel", "sample_size"),
     ("dask_cluster",),
     ("dask_engine", "job_queue", "local_engine"),
     ("task_attempts",),

@@ -21,6 +21,9 @@ SETTINGS = {
     "n_jobs": 1,
 }
 OF_OTHER_COMMANDS = {"column_differences", "scores"} | {
+    "comparison",  # of a batch
+    "pool_cohorts",
+    "pools",
     "cluster_matches",  # of runs with a block of patches
     "failures",  # of a store
     "patches",
