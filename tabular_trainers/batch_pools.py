@@ -1,7 +1,6 @@
 """Pool the differences of a batch's runs over cohorts, each patient once."""
 
 import itertools
-import math
 from collections import Counter
 
 import numpy as np
