@@ -121,9 +121,10 @@ def _is_local(host):
     if host in ("", "localhost", None):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return address.is_loopback or address.is_unspecified  # 0.0.0.0: a server listens here
 
 
 def _only_local(call):
