@@ -12,6 +12,7 @@ from tabular_trainers.errors import SchemaError, count, listing
 from tabular_trainers.meta_analysis import random_effects
 
 AT_LEAST = 3  # cohorts a pool
+ANEW = "Remove this folder and run the batch again to make it anew."
 _ALIKE = 1e-9  # a standard error below is 0 but for rounding
 _PAIR = ["feature_set", "model", "baseline_feature_set", "baseline_model"]
 _KEY = ["kind", "endpoint", "seed", *_PAIR]
@@ -140,11 +141,18 @@ class _SharedPatients:
 
 def _patients(folder):
     """Read the ids of a run's patients, each once."""
+    found = read_columns(folder, "predictions", ["patient_id"])["patient_id"]
+    return found.drop_duplicates().str.strip().drop_duplicates()
+
+
+def read_columns(folder, name, columns):
+    """Read columns of a table of a run that is done.
+
+    It was held against its contract when it was written; of many runs that would take a while.
+    """
     try:
-        found = pq.read_table(folder / "predictions.parquet", columns=["patient_id"])
-    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among them
+        return pq.read_table(folder / f"{name}.parquet", columns=columns).to_pandas()
+    except (OSError, ValueError) as error:  # Arrow's errors are among them
         raise SchemaError(
-            f"runs/{folder.name}: predictions.parquet cannot be read. Remove this folder and run "
-            "the batch again to make it anew."
+            f"{folder}: {name}.parquet cannot be read, or lacks a column. {ANEW}"
         ) from error
-    return found.column("patient_id").unique().to_pandas().str.strip().drop_duplicates()

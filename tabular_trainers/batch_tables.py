@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from tabular_trainers.batch_pools import pool_differences
+from tabular_trainers.batch_pools import ANEW, pool_differences, read_columns
 from tabular_trainers.comparison import CORRECTED_T
 from tabular_trainers.errors import Problems, SchemaError
 from tabular_trainers.saved_models import read_run
 from tabular_trainers.schema import load_schema, validate
 from tabular_trainers.scoring import HEADLINE
-from tabular_trainers.tables import read_written
 
-_OF_RUN = ("feature_set", "model", "metric", "estimate", "standard_error", "lower", "upper", "n",
-           "n_events")  # fmt: skip
-_RENAMED = {name: f"difference_{name}" for name in ("standard_error", "lower", "upper")}
+_KNOWN = ["what", "cohort", "endpoint", "seed", "status", "reason"]  # of an entry
+_MODEL = ["run", "feature_set", "model"]
+_INTERVAL = ["standard_error", "lower", "upper"]
+_MEASURED = ["feature_set", "model", "metric", "estimate", *_INTERVAL, "n", "n_events"]
+_COMPARED = ["feature_set", "model", "baseline_feature_set", "baseline_model", "metric",
+             "difference", *_INTERVAL, "p_value", "primary"]  # fmt: skip
 
 
 def comparison_tables(out, entries):
@@ -42,32 +44,30 @@ def comparison_tables(out, entries):
         The folder of a run that is done cannot be read; all such folders are named.
     """
     problems = Problems()
-    rows, differences = [], []
+    known, measured, compared = [], [], []
     for entry in entries:
-        known = {
-            "run": entry.name, "what": entry.what, "cohort": entry.cohort,
-            "endpoint": entry.endpoint, "seed": entry.seed, "status": entry.status,
-            "reason": entry.reason,
-        }  # fmt: skip
-        if entry.what != "run" or entry.status != "done":
-            rows.append(pd.DataFrame([known | {"primary": False}]))
-            continue
-        try:
-            facts, measured, compared = _read(Path(out) / entry.path)
-        except SchemaError as error:
-            problems.add(
-                f"{entry.path}: {error} Remove this folder and run the batch again to make it anew."
-            )
-            continue
-        known |= facts
-        rows.append(_side_by_side(measured, compared).assign(**known))
-        sizes = measured[["feature_set", "model", "n", "n_events"]]
-        compared = compared.merge(sizes, how="left", on=["feature_set", "model"])
-        differences.append(compared.assign(**known))
+        facts = {"run": entry.name} | {name: getattr(entry, name) for name in _KNOWN}
+        if entry.what == "run" and entry.status == "done":
+            try:
+                found, measures, differences = _read(Path(out) / entry.path)
+            except SchemaError as error:
+                problems.add(str(error))
+                continue
+            facts |= found
+            measured.append(measures.assign(run=entry.name))
+            compared.append(differences.assign(run=entry.name))
+        known.append(facts)
     problems.raise_if_any()
-    folders = {entry.name: Path(out) / entry.path for entry in entries}
-    pools, cohorts = pool_differences(_stacked(differences), folders)
-    tables = {"comparison": _stacked(rows), "pools": pools, "pool_cohorts": cohorts}
+    known = pd.DataFrame(known, columns=["run", *_KNOWN, "kind"], dtype=object)
+    measured = _stack(measured, [*_MEASURED, "run"])
+    compared = _stack(compared, [*_COMPARED, "run"])
+    sizes = measured[[*_MODEL, "n", "n_events"]]
+    differences = compared.merge(known, on="run").merge(sizes, on=_MODEL)
+    pools, cohorts = pool_differences(
+        differences, {entry.name: Path(out) / entry.path for entry in entries}
+    )
+    side_by_side = _side_by_side(known, measured, compared)
+    tables = {"comparison": side_by_side, "pools": pools, "pool_cohorts": cohorts}
     return {name: _as_contract(frame, name) for name, frame in tables.items()}
 
 
@@ -79,30 +79,31 @@ def _read(folder):
         facts = {"endpoint": endpoint["name"], "kind": endpoint["kind"], "seed": given["seed"]}
         metric = HEADLINE[facts["kind"]]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise SchemaError("run.json is not that of a run.") from error
-    measured = read_written(folder / "metrics.parquet", "metrics")
+        raise SchemaError(f"{folder}: run.json is not that of a run. {ANEW}") from error
+    measured = read_columns(folder, "metrics", [*_MEASURED, "repeat", "fold"])
     overall = measured["repeat"].isna() & measured["fold"].isna()
-    measured = measured.loc[overall & (measured["metric"] == metric), list(_OF_RUN)]
-    if not len(measured):
-        raise SchemaError(f"metrics.parquet: no row of {metric} over all folds.")
-    compared = read_written(folder / "comparisons.parquet", "comparisons")
+    measured = measured.loc[overall & (measured["metric"] == metric), _MEASURED]
+    compared = read_columns(folder, "comparisons", [*_COMPARED, "method"])
     wanted = (compared["metric"] == metric) & (compared["method"] != CORRECTED_T)
-    compared = compared.loc[wanted].drop(columns=["p_value_holm", "method"])
-    return facts, measured, compared
+    return facts, measured, compared.loc[wanted, _COMPARED]
 
 
-def _side_by_side(measured, compared):
-    """Put each difference beside its measure; where there are two, the primary one."""
-    first = compared.sort_values("primary", ascending=False, kind="stable")
-    first = first.drop_duplicates(["feature_set", "model"]).drop(columns="metric")
-    rows = measured.merge(first.rename(columns=_RENAMED), "left", on=["feature_set", "model"])
-    return rows.assign(primary=rows["primary"].eq(True))
-
-
-def _stacked(frames):
+def _stack(frames, columns):
     """Stack frames of objects, so that no number changes its type beside an empty cell."""
-    frames = [frame.astype(object) for frame in frames]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    frames = [frame.astype(object) for frame in frames if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def _side_by_side(known, measured, compared):
+    """Put each measure behind what is known of its run, and its difference beside it.
+
+    Where a feature set and model has two differences, the primary one is shown.
+    """
+    first = compared.sort_values("primary", ascending=False, kind="stable")
+    first = first.drop_duplicates(_MODEL).drop(columns="metric")
+    first = first.rename(columns={name: f"difference_{name}" for name in _INTERVAL})
+    rows = known.merge(measured, "left", on="run").merge(first, "left", on=_MODEL)
+    return rows.assign(primary=rows["primary"].eq(True))
 
 
 def _as_contract(frame, name):
