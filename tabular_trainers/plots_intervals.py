@@ -18,6 +18,7 @@ from tabular_trainers.plots_style import (
 
 ROW = 0.215  # inches a row
 LABELS_AT_MOST = 3.35
+SIDES = 0.2  # inches below the axis for what its two sides mean
 
 
 def line_of(row, column, label, texts, look, hollow=False, strong=False):
@@ -36,7 +37,18 @@ def line_of(row, column, label, texts, look, hollow=False, strong=False):
     }
 
 
-def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_reference=False):
+def draw_intervals(
+    name,
+    title,
+    run,
+    lines,
+    columns,
+    xlabel,
+    reference,
+    solid_reference=False,
+    sides=None,
+    labels_at_most=LABELS_AT_MOST,
+):
     """Place labels, intervals and texts in columns.
 
     Parameters
@@ -44,7 +56,8 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
     name, title, run
         As in `new_drawing`.
     lines : list of dict
-        From `line_of`, or {"header": text}.
+        From `line_of`, or {"header": text}. With ``size`` the marker has this size in points; with
+        ``form`` a line is a ``"diamond"`` from end to end, or a ``"range"`` without an estimate.
     columns : tuple of str
         Heads of the texts at the right.
     xlabel : str
@@ -53,6 +66,10 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
         Where to draw the vertical line.
     solid_reference : bool
         Draw it as a whole line rather than dashed.
+    sides : tuple of str, optional
+        What the left and the right side of the reference mean, shown below the axis.
+    labels_at_most : float, default 3.35
+        Width of the labels in inches; longer ones are broken.
 
     Returns
     -------
@@ -63,7 +80,7 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
         for line in lines
         if "label" in line
     )
-    left = min(widest + 0.3, LABELS_AT_MOST)
+    left = min(widest + 0.3, labels_at_most)
     text_widths = [
         max(
             text_width(column, 8.5, "bold"),
@@ -75,7 +92,7 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
     rows = _broken(lines, left - 0.27, WIDTH - right - 0.2)
     height = ROW * (len(rows) + 1)
     xlabel = wrapped(xlabel, WIDTH - left - right + 1.4, 9)
-    bottom = 0.4 + 0.15 * len(xlabel)
+    bottom = 0.4 + 0.15 * len(xlabel) + (SIDES if sides else 0)
     drawing = new_drawing(name, title, run, height + bottom)
     ax = axes_at(drawing, left, bottom, WIDTH - left - right, height)
     ax.set_ylim(len(rows) - 0.5, -1.5)
@@ -83,7 +100,9 @@ def draw_intervals(name, title, run, lines, columns, xlabel, reference, solid_re
     ax.locator_params(axis="x", nbins=max(3, int((WIDTH - left - right) / 0.55)))
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel("\n".join(xlabel))
+    ax.set_xlabel("\n".join(xlabel), labelpad=4 + (72 * SIDES if sides else 0))
+    if sides:
+        _name_sides(ax, reference, sides, left, height)
     place = ax.get_yaxis_transform()
     unit = 1 / (WIDTH - left - right)  # axes widths in an inch
     for y, row in enumerate(rows):
@@ -155,13 +174,43 @@ def _draw_rows(ax, rows, reference, solid_reference):
             ymax=1 - 1 / (len(rows) + 1),
         )
     for y, row in enumerate(rows):
-        if "values" not in row or not np.isfinite(row["values"][0]):
+        if "values" not in row or not np.isfinite(row["values"]).any():
             continue
         estimate, lower, upper = row["values"]
         colour, marker = row["look"]
+        if row.get("form"):
+            _draw_form(ax, y, row)
+            continue
         if np.isfinite(lower) and np.isfinite(upper):
             ax.plot([lower, upper], [y, y], color=colour, lw=2.2 if row["strong"] else 1.5)
         size = (9 if marker == "*" else 6) + (1.5 if row["strong"] else 0)
+        size = row.get("size", size)
         face = "white" if row["hollow"] else colour
         ax.plot(estimate, y, marker, ms=size, mfc=face, mec=colour, mew=1.2)
     ax.tick_params(axis="x", length=3, color=FAINT)
+
+
+def _draw_form(ax, y, row):
+    """Draw a diamond as wide as its interval, or a range with an upright line at each end."""
+    estimate, lower, upper = row["values"]
+    colour, _ = row["look"]
+    if row["form"] == "diamond":
+        ax.fill([lower, estimate, upper, estimate], [y, y - 0.32, y, y + 0.32], color=colour, lw=0)
+        return
+    ax.plot([lower, upper], [y, y], color=colour, lw=1.5, ls=(0, (3, 1.5)))
+    ax.plot([lower, upper], [y, y], "|", color=colour, ms=8, mew=1.5)
+
+
+def _name_sides(ax, reference, sides, left, height):
+    """Write what the two sides of the reference mean below the axis, an arrow each."""
+    width = ax.get_position().width * WIDTH
+    start, end = ax.get_xlim()
+    here = left + width * (reference - start) / (end - start)
+    y = -0.3 / height
+    for words_, room, align, gap in (
+        (f"\N{LEFTWARDS ARROW} {sides[0]}", here, "right", -0.08),
+        (f"{sides[1]} \N{RIGHTWARDS ARROW}", WIDTH - here, "left", 0.08),
+    ):
+        x = (here + gap - left) / width
+        text = short(words_, room - 0.2, 8.5)
+        ax.text(x, y, text, transform=ax.transAxes, ha=align, va="top", size=8.5, color=MUTED)

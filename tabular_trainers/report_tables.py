@@ -13,7 +13,7 @@ LARGE_DIFFERENCE = 0.1  # Austin 2009: a standardised difference above it may ma
 
 @dataclass
 class Table:
-    """A table of text: rows are {"group": text} or {"cells": [...], "strong": bool}."""
+    """A table of text: rows are {"group": text} or those of `add`."""
 
     name: str
     caption: str
@@ -21,10 +21,11 @@ class Table:
     rows: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     numbers: bool = False  # cells are not broken into lines
+    sortable: bool = False  # by a click on a heading, where the page has the script for it
 
-    def add(self, *cells, strong=False):
-        """Add a row; its first cell is the row's header."""
-        self.rows.append({"cells": [str(cell) for cell in cells], "strong": strong})
+    def add(self, *cells, strong=False, link=None):
+        """Add a row; its first cell is the row's header, which may be a link."""
+        self.rows.append({"cells": [str(cell) for cell in cells], "strong": strong, "link": link})
 
     def group(self, text):
         """Start a group of rows."""
