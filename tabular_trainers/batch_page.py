@@ -11,6 +11,7 @@ from urllib.parse import quote
 import tabular_trainers
 from tabular_trainers import plots_labels as words
 from tabular_trainers import report, report_pools
+from tabular_trainers.batch_tables import comparison_tables
 from tabular_trainers.errors import count
 from tabular_trainers.plots_pool import COHORTS_DRAWN, forest
 from tabular_trainers.report_tables import Table
@@ -44,8 +45,6 @@ def write_comparison(out, title, entries):
     Path
         The page: one HTML file that needs no font and no network, and is whole without its script.
     """
-    from tabular_trainers.batch_tables import comparison_tables
-
     out = Path(out)
     tables = comparison_tables(out, entries)
     html, figures = render(tables, title, entries, links(out, entries))
@@ -95,6 +94,8 @@ def render(tables, title, entries, links):
     labels = _model_labels()
     pools = _records(tables["pools"])
     cohorts = _cohorts_of(pools, _records(tables["pool_cohorts"]))
+    if len({pool["seed"] for pool in pools}) == 1:
+        pools = [{**pool, "seed": None} for pool in pools]  # tells nothing apart
     primary = [i for i, pool in enumerate(pools) if pool["primary"]]
     primary.sort(key=lambda i: pools[i]["reads"] == "not pooled")  # stable
     drawn = primary[:POOLS_DRAWN]
@@ -252,7 +253,7 @@ def _no_answer(entries, pools):
     elif all(entry.status == "failed" for entry in runs):
         why = "every run failed"
     elif pools:
-        why = "no run named a comparison beforehand; exploratory ones are below"
+        why = "the runs did not name the same comparison beforehand; exploratory ones are below"
     else:
         why = "no run compares a feature set with a clinical baseline"
     return f"No answer across cohorts: {why}."

@@ -142,11 +142,18 @@ def sides(pool):
 
 
 def subject(pool):
-    """Name what is predicted: the endpoint where the pool has one, else its kind; with the seed."""
-    what = "survival" if pool["kind"] == "survival" else "a class"
-    if not words.is_missing(pool["endpoint"]):
-        what = str(pool["endpoint"])
-    return what if words.is_missing(pool["seed"]) else f"{what} (seed {int(pool['seed'])})"
+    """Name what is predicted: the kind of the endpoint, its name and the seed where there is one.
+
+    Examples
+    --------
+    >>> subject({"kind": "survival", "endpoint": "os", "seed": None})
+    'survival (os)'
+    """
+    known = [str(pool["endpoint"])] if not words.is_missing(pool["endpoint"]) else []
+    if not words.is_missing(pool["seed"]):
+        known.append(f"seed {int(pool['seed'])}")
+    what = "survival" if pool["kind"] == "survival" else "class"
+    return f"{what} ({', '.join(known)})" if known else what
 
 
 def share(weight):

@@ -71,7 +71,10 @@ def answer(pool, cohorts, labels):
     sentences = [("Compared.", f"{asked}.")]
     if pool["reads"] == "not pooled":
         headline = f"No answer across cohorts: {_ended(str(pool['reason']))}"
-        sentences += _single(cohorts)
+        alone = [row for row in cohorts if row["reason"] == f"not pooled: {pool['reason']}"]
+        sentences += _single(alone)
+        others = [row for row in cohorts if row not in alone]
+        sentences += [("Left out.", text) for text in _left_out(others)]
     else:
         headline = _headline(pool)
         sizes = f"{count(int(pool['n_cohorts']), 'cohort')}, {words.cohort_words(_as_run(pool))}"
@@ -213,19 +216,21 @@ def cohort_table(pool, cohorts, labels, name):
     """Return the numbers of a forest plot as a table."""
     events = "Events" if pool["kind"] == "survival" else "Positive"
     columns = ["Cohort", "Patients", events, "Difference (95% interval)", "Weight", "Not pooled"]
-    if all(row["pooled"] for row in cohorts):
+    common = f"not pooled: {pool['reason']}"  # stands in the headline already
+    reasons = ["" if row["reason"] in (None, common) else row["reason"] for row in cohorts]
+    if not any(reasons):
         columns.pop()
     table = Table(name, f"{compared(pool, labels)}, {subject(pool)}: every cohort", columns)
     named = names(cohorts)
-    for row in cohorts:
-        weight = row["weight"] if row["pooled"] else None
+    for row, reason in zip(cohorts, reasons, strict=True):
+        weight = row["weight"]
         cells = [
             named[row["run"]],
             _count(row["n"]),
             _count(row["n_events"]),
             words.interval(row["difference"], row["lower"], row["upper"], sign=True),
             words.NO_VALUE if words.is_missing(weight) else share(weight),
-            "" if row["pooled"] else str(row["reason"] or ""),
+            reason,
         ]
         table.add(*cells[: len(columns)])
     return table

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from tabular_trainers.schema import load_schema, validate
+
 KEY = (
     "kind", "endpoint", "seed", "feature_set", "model", "baseline_feature_set", "baseline_model",
     "metric", "primary",
@@ -12,7 +14,7 @@ KEY = (
 COHORTS = ("tcga_blca", "tcga_brca", "tcga_gbmlgg", "tcga_luad", "tcga_skcm", "tcga_ucec")
 METRIC = {"survival": "harrell_c", "classification": "auroc"}
 MODEL = {"survival": "cox", "classification": "logistic"}
-ALIKE = "both models rank its patients alike: standard error 0"
+ALIKE = "its two risks rank the patients alike: standard error 0"
 
 
 def example_batch(
@@ -54,21 +56,19 @@ def example_batch(
              "path": f"notebooks/{name}.ipynb", "status": "done", "reason": None}
         )  # fmt: skip
         rows.append({"run": name, "what": "notebook", "primary": False, "status": "done"})
-    comparison = pd.DataFrame(rows).reindex(columns=COMPARISON)
-    return {"comparison": comparison, **_pools(comparison, seeds)}, entries
+    tables = {"comparison": pd.DataFrame(rows)}
+    tables["pools"], tables["pool_cohorts"] = _pools(tables["comparison"])
+    return {name: _as_contract(frame, name) for name, frame in tables.items()}, entries
+
+
+def _as_contract(frame, name):
+    columns = [field["name"] for field in load_schema(name)["fields"]]
+    return validate(frame.reindex(columns=columns), name)
 
 
 def _entry(own):
     keys = ("what", "cohort", "endpoint", "seed")
     return {"name": own["run"], **{k: own[k] for k in keys}, "status": "done", "reason": None}
-
-
-COMPARISON = (
-    "run", "what", "cohort", "endpoint", "kind", "seed", "feature_set", "model", "metric",
-    "estimate", "standard_error", "lower", "upper", "n", "n_events", "baseline_feature_set",
-    "baseline_model", "difference", "difference_standard_error", "difference_lower",
-    "difference_upper", "p_value", "primary", "status", "reason",
-)  # fmt: skip
 
 
 def _rows(draw, own, feature_sets, models, effect, spread, left_out, intervals, primary):
@@ -97,10 +97,10 @@ def _rows(draw, own, feature_sets, models, effect, spread, left_out, intervals, 
         yield row
 
 
-def _pools(comparison, seeds):
-    rows = comparison[comparison["baseline_feature_set"].notna()].copy()
-    if len(seeds) == 1:
-        rows["seed"], rows["endpoint"] = None, None
+def _pools(comparison):
+    if "baseline_feature_set" not in comparison:
+        return pd.DataFrame(), pd.DataFrame()
+    rows = comparison[comparison["baseline_feature_set"].notna()]
     pools, members = [], []
     for key, own in rows.groupby(list(KEY), dropna=False, sort=False):
         pool = {k: None if pd.isna(v) else v for k, v in zip(KEY, key, strict=True)}
@@ -128,28 +128,13 @@ def _pools(comparison, seeds):
         pools.append(pool)
         for index, row in own.iterrows():
             alike = row["difference_standard_error"] == 0
+            why = None if pooled else f"not pooled: {pool['reason']}"
             members.append(
                 {**pool, "run": row["run"], "cohort": row["cohort"], "n": row["n"],
                  "n_events": row["n_events"], "difference": row["difference"],
                  "standard_error": row["difference_standard_error"],
                  "lower": row["difference_lower"], "upper": row["difference_upper"],
-                 "pooled": bool(pooled and not alike), "reason": ALIKE if alike else None,
+                 "pooled": bool(pooled and not alike), "reason": ALIKE if alike else why,
                  "weight": weight[index] / weight.sum() if pooled and not alike else None}
             )  # fmt: skip
-    return {
-        "pools": pd.DataFrame(pools).reindex(columns=POOLS),
-        "pool_cohorts": pd.DataFrame(members).reindex(columns=POOL_COHORTS),
-    }
-
-
-POOLS = (
-    "kind", "endpoint", "seed", "feature_set", "model", "baseline_feature_set", "baseline_model",
-    "metric", "primary", "n_cohorts", "n_left_out", "n_patients", "n_events", "difference",
-    "standard_error", "lower", "upper", "p_value", "tau2", "i2", "q", "q_p_value",
-    "prediction_lower", "prediction_upper", "reads", "reason",
-)  # fmt: skip
-POOL_COHORTS = (
-    "kind", "endpoint", "seed", "feature_set", "model", "baseline_feature_set", "baseline_model",
-    "run", "cohort", "n", "n_events", "difference", "standard_error", "lower", "upper", "weight",
-    "pooled", "reason",
-)  # fmt: skip
+    return pd.DataFrame(pools), pd.DataFrame(members)

@@ -1,5 +1,6 @@
 import io
 import re
+import shutil
 import subprocess
 
 import bs4
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tabular_trainers import batch_page, plots_labels, plots_pool, report_pools
 from tabular_trainers.batch_entries import BatchEntry
+from tests import example_run
 from tests.example_batch import ALIKE, COHORTS, example_batch
 from tests.test_plots import overhang, words_of
 
@@ -177,7 +179,7 @@ def test_two_cohorts_are_shown_and_not_pooled():
     [
         ({"cohorts": (), "notebooks": ("quickstart-folds-3",)}, "only notebooks were executed"),
         ({"failed": COHORTS}, "every run failed"),
-        ({"primary": False}, "no run named a comparison beforehand; exploratory ones are below"),
+        ({"primary": False}, "the runs did not name the same comparison beforehand"),
         ({"feature_sets": ("clinical",)}, "no run compares a feature set with a clinical baseline"),
     ],
 )
@@ -350,6 +352,64 @@ def test_methods_cite_in_reading_order_and_every_reference(page):
     numbers = [int(n) for group in re.findall(r"\[([\d,]+)\]", text) for n in group.split(",")]
     assert numbers == list(range(1, 8))
     assert len(page.select("#methods-section ~ ol li")) == 7
+
+
+# --- of real run folders -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """Write three small fabricated runs of different patients, and a notebook that failed."""
+    out = tmp_path_factory.mktemp("batch")
+    entries = []
+    for number, cohort in enumerate(("north", "south", "west")):
+        path = out / "runs" / f"{cohort}_os"
+        sets = ("clinical", "clinical+blood")
+        example_run.write_example(path, n=60, feature_sets=sets, models=("cox",), seed=number)
+        ids = pd.DataFrame({"patient_id": [f"{cohort}{i}" for i in range(60)]})
+        ids.to_parquet(path / "predictions.parquet")  # all that is read of it
+        (path / "report.html").touch()
+        own = (f"{cohort}_os", "run", cohort, "os", 0, f"runs/{cohort}_os", "done", None)
+        entries.append(BatchEntry(*own))
+    book = ("book", "notebook", None, None, None, "notebooks/book.ipynb", "failed", "division by 0")
+    return out, [*entries, BatchEntry(*book)]
+
+
+def contents(out):
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_tables_page_and_figures_are_written_and_nothing_else(batch):
+    out, entries = batch
+    before = contents(out)
+    (out / "figures").mkdir()
+    (out / "figures" / "pool_9.png").touch()  # of an older comparison
+    assert batch_page.write_comparison(out, TITLE, entries) == out / "index.html"
+    after = contents(out)
+    assert set(after) - set(before) == {
+        "index.html",
+        "figures/pool_1.png",
+        "comparison.parquet",
+        "pools.parquet",
+        "pool_cohorts.parquet",
+    }
+    page = soup(after["index.html"].decode())
+    assert text_of(page.select_one(".question")) == "Does blood add to clinical, across cohorts?"
+    assert page.select_one("#runs a")["href"] == "runs/north_os/report.html"
+    assert text_of(page.select_one(".failures li")) == "book: division by 0"
+    assert "3 runs of 3 cohorts and 1 notebook; 1 failed." in text_of(page.select_one(".lead"))
+
+
+def test_the_same_runs_elsewhere_give_the_same_bytes_without_their_place(batch, tmp_path):
+    out, entries = batch
+    again = tmp_path / "elsewhere"
+    shutil.copytree(out / "runs", again / "runs")
+    batch_page.write_comparison(out, TITLE, entries)
+    batch_page.write_comparison(again, TITLE, entries)
+    assert contents(again) == contents(out)
+    for name, content in contents(again).items():
+        if not name.startswith("runs/"):
+            assert str(again).encode() not in content, name
 
 
 # --- the forest plot -----------------------------------------------------------------------------
