@@ -23,6 +23,7 @@ _HOMES = {
     "make_folds": "folds",
     "make_model": "models",
     "run": "runs",
+    "run_batch": "batch",
     "synthetic_cohort": "demo",
     "tune": "tuning",
     "write_report": "report",

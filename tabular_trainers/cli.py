@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import tabular_trainers
-from tabular_trainers import cli_cohort, cli_embed, cli_scoring, cli_tissue
+from tabular_trainers import cli_batch, cli_cohort, cli_embed, cli_scoring, cli_tissue
 from tabular_trainers.cli_options import (
     Cluster,
     ClusterOptions,
@@ -177,6 +177,9 @@ def run(
         overwrite=overwrite,
         **settings,
     )
+
+
+app.command()(cli_batch.batch)
 
 
 @app.command()

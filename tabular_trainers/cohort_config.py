@@ -1,25 +1,21 @@
 """What may stand in a ``cohort.toml``: every option, and what is said when one is wrong."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tabular_trainers.errors import Problems, SchemaError, listing, nearest, the_folder
+from tabular_trainers.errors import Problems, SchemaError, listing, nearest
 from tabular_trainers.feature_sets import LATE, file_name
+from tabular_trainers.toml_options import Options, in_words, read_toml
 
 FILL_IN = "FILL_IN"  # what `init` leaves where it cannot decide
 Label = bool | int | float | str
 UNITS = ("days", "weeks", "months", "years")
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ClinicalOptions(_Options):
+class ClinicalOptions(Options):
     """The table that says who the patients are."""
 
     table: str
@@ -28,7 +24,7 @@ class ClinicalOptions(_Options):
     cancer_type: str | None = None
 
 
-class _EndpointOptions(_Options):
+class _EndpointOptions(Options):
     table: str | None = None  # default: the clinical table
     key: str | None = None  # the id column of that table, where it has another name
     missing_values: list[Label] = []  # values of event or label that mean: not known
@@ -89,7 +85,7 @@ class ClassificationOptions(_EndpointOptions):
     positive: Label
 
 
-class BlockOptions(_Options):
+class BlockOptions(Options):
     """The columns of one modality."""
 
     table: str | list[str] | None = None  # default: the clinical table
@@ -145,7 +141,7 @@ class BlockOptions(_Options):
         return (self.reduce or {}).get("clusters")
 
 
-class CohortOptions(_Options):
+class CohortOptions(Options):
     """A whole ``cohort.toml``."""
 
     title: str
@@ -194,18 +190,7 @@ def read_config(path):
         missing or wrong options: all of them in one message.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        folder = path.parent
-        others = sorted(entry.name for entry in folder.glob("*.toml")) if folder.is_dir() else []
-        raise SchemaError(
-            f"{path.name}: no such file in {the_folder(folder)}.{nearest(path.name, others)}"
-        ) from error
-    except IsADirectoryError as error:
-        raise SchemaError(f"{path.name}: a folder, not a cohort.toml.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SchemaError(f"{path.name}: not a TOML file ({error}).") from error
+    raw = read_toml(path, "a cohort.toml")
     open_keys = list(_unfilled(raw))
     if open_keys:
         raise SchemaError(
@@ -255,7 +240,7 @@ def _explain(findings):
             said[where, "kind"] = [f"{words}; expected 'survival' or 'classification'.{hint}"]
         else:
             place = f"{where}, option {option!r}" if option else where
-            said.setdefault((place, None), []).append(_words(item))
+            said.setdefault((place, None), []).append(in_words(item))
     for (where, _option), words in said.items():
         yield f"{where}: {' or '.join(words).replace('or expected ', 'or ')}" + (
             "" if words[-1][-1] in ".?" else "."
@@ -276,28 +261,3 @@ def _place(location):
         )
         return ".".join(parts[:2]), models, parts[3] if len(parts) > 3 else ""
     return "", [CohortOptions], parts[0]
-
-
-_TYPES = {
-    "string_type": "text",
-    "list_type": "a list of texts",
-    "dict_type": "a section",
-    "model_type": "a section",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-}
-
-
-def _words(item):
-    kind, context = item["type"], item.get("ctx", {})
-    if kind in _TYPES:
-        return f"expected {_TYPES[kind]}"
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        hint = nearest(item["input"], re.findall(r"'([^']+)'", context["expected"]))
-        return f"expected {context['expected']}.{hint}".rstrip(".")
-    if kind == "too_short":
-        return "empty; expected at least one"
-    return item["msg"][0].lower() + item["msg"][1:]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tabular_trainers.errors import DataError, SchemaError, unknown_name
 
+_MARKS = "tabular_trainers"  # in the metadata of an executed copy
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 
 
@@ -61,7 +62,9 @@ def find_notebook(name):
     return path
 
 
-def execute_notebook(name, out, parameters=(), overwrite=False, progress=None):
+def execute_notebook(
+    name, out, parameters=(), overwrite=False, progress=None, *, folder=None, marks=None
+):
     """Execute a notebook with this interpreter and write the executed copy when it is whole.
 
     A Jupyter kernel named ``python3`` in the user's folder may belong to another environment, so
@@ -74,12 +77,17 @@ def execute_notebook(name, out, parameters=(), overwrite=False, progress=None):
         As in `notebook_titles`, or the path of an ``.ipynb`` file.
     out : path
         Executed copy.
-    parameters : sequence of str
-        ``key=value`` for names of the notebook's cell tagged ``parameters``.
+    parameters : sequence of str or dict
+        ``key=value`` texts, or values by name, for names of the notebook's cell tagged
+        ``parameters``.
     overwrite : bool, default False
         Replace ``out`` where it exists.
     progress : callable, optional
         Called with (done, total, what) before each cell.
+    folder : path, optional
+        Where its cells run; default: the current folder.
+    marks : dict, optional
+        Written into the executed copy, and read from it with `read_marks`.
 
     Returns
     -------
@@ -99,12 +107,22 @@ def execute_notebook(name, out, parameters=(), overwrite=False, progress=None):
     _check_target(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(out)
-    notebook = _run_cells(source, partial, values, progress)
+    notebook = _run_cells(source, partial, values, progress, folder)
+    if marks:
+        notebook.metadata[_MARKS] = marks
     # papermill records where it read and wrote: the user's own folders, and the partial name.
     notebook.metadata.papermill.update(input_path=source.name, output_path=out.name)
     partial.write_text(_notebook_text(notebook), encoding="utf-8")
     os.replace(partial, out)
     return out
+
+
+def read_marks(path):
+    """Read the marks of an executed copy; empty where it has none or there is none."""
+    try:
+        return _read(Path(path))["metadata"].get(_MARKS, {})
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def partial_name(out):
@@ -113,33 +131,66 @@ def partial_name(out):
 
 
 def parse_parameters(source, parameters):
-    """Turn ``key=value`` texts into a dict, by the types that the notebook's own cell declares.
+    """Turn parameters into a dict, by the types that the notebook's own cell declares.
+
+    Parameters
+    ----------
+    source : Path
+    parameters : sequence of str or dict
+        ``key=value`` texts, or values by name; a text among these is read as on the command line.
 
     Raises
     ------
     SchemaError
         No ``=``, a name that the notebook does not have, or a value of another type.
     """
+    if not isinstance(parameters, dict):
+        parameters = dict(map(_split, parameters))
+    known = known_parameters(source) if parameters else {}
+    return {key: convert_parameter(key, value, known) for key, value in parameters.items()}
+
+
+def known_parameters(source):
+    """Map the names of a notebook's parameters to the kinds of value that each takes."""
     import papermill
 
-    known = papermill.inspect_notebook(_as_format(source))
-    values = {}
-    for text in parameters:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise SchemaError(f"parameter {text!r}: expected key=value, as in -p folds=5.")
-        if key not in known:
-            raise SchemaError(unknown_name("parameter", key, known))
-        kinds = known[key]["inferred_type_name"]
-        if kinds == "None":
-            kinds = _default_kind(known[key]["default"])
-        values[key] = _convert(key, value, kinds.split("|"))
-    return values
+    kinds = {}
+    for name, found in papermill.inspect_notebook(_as_format(source)).items():
+        kind = found["inferred_type_name"]
+        kinds[name] = (_default_kind(found["default"]) if kind == "None" else kind).split("|")
+    return kinds
+
+
+def _split(text):
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SchemaError(f"parameter {text!r}: expected key=value, as in -p folds=5.")
+    return key, value
+
+
+def convert_parameter(key, value, known):
+    """Check one parameter and return its value, a text turned into what the notebook declares.
+
+    Raises
+    ------
+    SchemaError
+        A name that the notebook does not have, or a value of another type.
+    """
+    if key not in known:
+        raise SchemaError(unknown_name("parameter", key, known))
+    if isinstance(value, str):
+        return _convert(key, value, known[key])
+    kind = type(value).__name__
+    if kind not in known[key] and not (kind == "int" and "float" in known[key]):
+        _refuse(key, value, known[key])
+    return value
 
 
 def _default_kind(default):
     if default in ("True", "False"):
         return "bool"
+    if default[:1] in ("[", "{"):
+        return "list" if default[0] == "[" else "dict"
     if re.fullmatch(r"-?\d+", default):
         return "int"
     return "float" if re.fullmatch(r"-?\d*\.\d+", default) else "str"
@@ -156,12 +207,16 @@ def _convert(key, value, kinds):
     ):
         if kind in kinds and re.fullmatch(pattern, value, re.DOTALL):
             return convert(value)
+    return _refuse(key, value, kinds)
+
+
+def _refuse(key, value, kinds):
     wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}
     expected = " or ".join(wanted.get(kind, kind) for kind in kinds)
     raise SchemaError(f"parameter {key}: {value!r} was given; expected {expected}.")
 
 
-def _run_cells(source, partial, values, progress):
+def _run_cells(source, partial, values, progress, folder):
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -181,6 +236,7 @@ def _run_cells(source, partial, values, progress):
             progress_bar=False,
             kernel_manager_class=_this_interpreter(),
             on_cell_start=before_cell,
+            resources={} if folder is None else {"metadata": {"path": str(folder)}},
         )
     except papermill.PapermillExecutionError as error:
         kinds = {"SchemaError": SchemaError, "DataError": DataError}

@@ -13,10 +13,12 @@ import shutil
 from pathlib import Path
 
 from tabular_trainers.errors import SchemaError
+from tabular_trainers.living_lock import living_lock, wait_until_free
 
 logger = logging.getLogger("tabular_trainers")
 LOCK = "run.lock"
 CONFIG = "config.json"
+WHOLE = "whole.json"  # what CONFIG becomes when nothing but the renaming is left to do
 TASKS = "tasks"
 HOLDOUT = "holdout"  # folder in a run: tables of the final part
 
@@ -85,56 +87,88 @@ def partial_folder(out, config_hash, n_tasks=None, otherwise="give another --out
         A living process holds the partial folder.
     """
     out = Path(out)
-    partial = out.with_name(f"{out.name}.partial")
+    partial = _partial_name(out)
     partial.mkdir(parents=True, exist_ok=True)
-    _take_lock(partial, otherwise)
+    with living_lock(partial / LOCK, str(partial), otherwise):
+        try:
+            _clear_unless_same(partial, config_hash, n_tasks)
+            yield partial
+        except BaseException:
+            if n_tasks is None:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        # From here on the folder is whole, whenever the process is killed: see `finish_whole`.
+        os.replace(partial / CONFIG, partial / WHOLE)
+        _finish(out)
+
+
+def finish_whole(out, config_hash):
+    """Give a run that was killed after its last table and before its renaming its name.
+
+    Parameters
+    ----------
+    out : path
+    config_hash : str
+
+    Returns
+    -------
+    bool
+        Whether there was such a run of this configuration.
+    """
+    out = Path(out)
+    partial = _partial_name(out)
+    if (_read(partial / WHOLE) or {}).get("config_hash") != config_hash:
+        return False
     try:
-        _clear_unless_same(partial, config_hash, n_tasks)
-        yield partial
-    except BaseException:
-        if n_tasks is None:
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            (partial / LOCK).unlink(missing_ok=True)
-        raise
+        with living_lock(partial / LOCK, str(partial), "give another --out"):
+            _finish(out)
+    except FileNotFoundError:  # its own process was not dead, and has just done it
+        return holds_same(out, config_hash)
+    return True
+
+
+def holds_same(out, config_hash):
+    """Tell whether a folder holds a complete run of a configuration.
+
+    Parameters
+    ----------
+    out : path
+    config_hash : str
+
+    Returns
+    -------
+    bool
+    """
+    same = hash_of(out) == config_hash
+    if same:
+        (Path(out) / WHOLE).unlink(missing_ok=True)  # of a process killed at its very end
+    return same
+
+
+def hash_of(out):
+    """Read the hash of the configuration of a complete run; None where there is none."""
+    return (_read(Path(out) / "run.json") or {}).get("config_hash")
+
+
+def wait_for_holder(out):
+    """Wait until no living process is writing ``OUT.partial``."""
+    wait_until_free(_partial_name(Path(out)) / LOCK)
+
+
+def _partial_name(out):
+    return out.with_name(f"{out.name}.partial")
+
+
+def _finish(out):
+    partial, old = _partial_name(out), out.with_name(f"{out.name}.replaced")
     shutil.rmtree(partial / TASKS, ignore_errors=True)
-    (partial / CONFIG).unlink()
-    (partial / LOCK).unlink()
-    old = out.with_name(f"{out.name}.replaced")
     if out.exists():
         shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
+    (partial / LOCK).unlink()
     partial.rename(out)
+    (out / WHOLE).unlink()
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _take_lock(partial, otherwise):
-    lock = partial / LOCK
-    text = json.dumps({"pid": os.getpid(), "started": _started(os.getpid())})
-    for _ in range(2):
-        try:
-            with lock.open("x", encoding="utf-8") as file:
-                file.write(text)
-            return
-        except FileExistsError:
-            holder = _read(lock)
-            if holder and _started(holder["pid"]) == holder["started"]:
-                raise SchemaError(
-                    f"{partial} is being written by process {holder['pid']}. Wait for it, stop it, "
-                    f"or {otherwise}."
-                ) from None
-            lock.unlink(missing_ok=True)  # its process is gone
-    raise SchemaError(f"{partial} was taken by another process just now; {otherwise}.")
-
-
-def _started(pid):
-    """Return when a process started, or None: a number alone may belong to a newer process."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
 
 
 def _read(path):

@@ -73,8 +73,9 @@ def run(
     n_jobs : int, optional
         Processes; default: one for each processor. Does not change any result.
     seed : int, default 0
-    overwrite : bool, default False
-        Replace a complete run in ``out``.
+    overwrite : bool or "changed", default False
+        Replace a complete run in ``out``; ``"changed"``: only where its configuration, tables or
+        folds are not those of this one.
     data : path, optional
         Folder of the cohort's tables; default: that of ``cohort.toml``.
     n_resamples : int, default 500
@@ -118,6 +119,10 @@ def run(
         holdout=holdout,
     )
     config_hash = _hash(cohort, plan, n_resamples)
+    if run_folder.finish_whole(out, config_hash) and overwrite is not True:
+        return out
+    if overwrite == "changed" and run_folder.holds_same(out, config_hash):
+        return out
     n_pairs = len(plan.analysis.feature_sets) * len(plan.models)
     total = n_pairs * (2 * len(fold_numbers(plan.folds)) + 1) + probes.count_fits(plan)
     if any(clusters_asked(name, plan.analysis.reduce) for name in plan.analysis.X):

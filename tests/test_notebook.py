@@ -135,6 +135,40 @@ def test_a_failing_cell_keeps_the_partial_notebook(tmp_path, cell, kind, message
     assert not (tmp_path / "out.ipynb").exists()
 
 
+@pytest.mark.notebook
+def test_values_a_folder_and_marks_reach_the_executed_copy(tmp_path):
+    source = small_notebook(
+        tmp_path / "values.ipynb", "import os\nprint(n, name, os.path.basename(os.getcwd()))"
+    )
+    (tmp_path / "here").mkdir()
+    out = notebook_run.execute_notebook(
+        str(source), tmp_path / "out.ipynb", {"n": 4, "name": "none"},
+        folder=tmp_path / "here", marks={"hash": "abc"},
+    )  # fmt: skip
+    assert printed(out) == "4 None here\n"
+    assert notebook_run.read_marks(out) == {"hash": "abc"}
+    assert notebook_run.read_marks(source) == {}
+    assert notebook_run.read_marks(tmp_path / "none.ipynb") == {}
+
+
+def test_values_are_held_against_what_the_notebook_declares(tmp_path):
+    source = small_notebook(
+        tmp_path / "types.ipynb",
+        parameters="a = 3\nb = None  # type: float\nc = None  # type: list|str\nd = False\ne = {}",
+    )
+    given = {"a": 4, "b": 1, "c": ["x"], "d": True, "e": {"k": 1}}
+    assert notebook_run.parse_parameters(source, given) == given
+    for key, value, expected in (
+        ("a", True, "parameter a: True was given; expected a whole number."),
+        ("a", 0.5, "parameter a: 0.5 was given; expected a whole number."),
+        ("d", 1, "parameter d: 1 was given; expected true or false."),
+        ("b", ["x"], "parameter b: ['x'] was given; expected a number."),
+    ):
+        with pytest.raises(SchemaError) as caught:
+            notebook_run.parse_parameters(source, {key: value})
+        assert str(caught.value) == expected
+
+
 def test_copy_goes_to_a_file_or_into_a_folder(tmp_path):
     source = notebook_run.find_notebook("quickstart")
     assert notebook_run.copy_notebook("quickstart", tmp_path) == tmp_path / source.name

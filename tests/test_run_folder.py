@@ -5,13 +5,24 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pandas as pd
 import pytest
 
+from tabular_trainers import living_lock, run_folder
 from tabular_trainers.errors import SchemaError
+from tabular_trainers.living_lock import HeldError
 from tabular_trainers.parallel import write_result
-from tabular_trainers.run_folder import LOCK, TASKS, check_out, partial_folder
+from tabular_trainers.run_folder import (
+    LOCK,
+    TASKS,
+    check_out,
+    finish_whole,
+    holds_same,
+    partial_folder,
+)
 
 
 def test_a_whole_folder_appears_only_at_the_end(tmp_path):
@@ -132,3 +143,83 @@ def test_a_file_is_not_an_output_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SchemaError, match="is a file; --out names the folder of a new run"):
         check_out(tmp_path / "file")
+
+
+def whole_but_not_renamed(out, monkeypatch):
+    """Leave behind what a process killed at its very end leaves: all tables, the old name."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "_finish", lambda out: None)
+        with partial_folder(out, "hash", 1) as partial:
+            write_result(partial / TASKS, "a", {"t": pd.DataFrame({"x": [1]})})
+            (partial / "run.json").write_text('{"config_hash": "hash"}')
+
+
+def test_a_run_killed_before_its_renaming_is_only_renamed(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    whole_but_not_renamed(out, monkeypatch)
+    assert not out.exists()
+    assert not finish_whole(out, "other")
+    assert finish_whole(out, "hash")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
+        "run",
+        "run/run.json",
+    ]
+    assert not finish_whole(out, "hash")
+
+
+def test_a_complete_run_is_known_by_its_own_hash(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    assert not holds_same(out, "hash")
+    (out / "run.json").write_text('{"config_hash": "hash"}')
+    (out / "whole.json").write_text("{}")  # of a process killed between the renaming and this
+    assert holds_same(out, "hash")
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+    assert not holds_same(out, "other")
+
+
+def lock_of_another_host(folder, age_s):
+    """Write the lock of a process on another computer, touched some seconds ago."""
+    folder.mkdir()
+    lock = folder / LOCK
+    lock.write_text(json.dumps({"pid": 1, "started": 1.0, "host": "elsewhere"}))
+    touched = lock.stat().st_mtime - age_s
+    os.utime(lock, (touched, touched))
+
+
+def test_a_lock_of_another_computer_lives_while_it_is_touched(tmp_path):
+    lock_of_another_host(tmp_path / "run.partial", age_s=200)
+    with pytest.raises(HeldError, match="being written by process 1 on elsewhere. Wait for it"):
+        enter(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run.partial").iterdir()) == [LOCK]
+
+
+def test_a_lock_of_another_computer_is_dead_after_five_minutes(tmp_path):
+    lock_of_another_host(tmp_path / "run.partial", age_s=301)
+    enter(tmp_path / "run")
+    assert (tmp_path / "run").is_dir()
+
+
+def test_a_holder_touches_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(living_lock, "TOUCHED_S", 0.01)
+    lock = tmp_path / "lock"
+    with living_lock.living_lock(lock, "it", "wait"):
+        os.utime(lock, (1.0, 1.0))
+        for _ in range(1000):
+            if lock.stat().st_mtime > 1.0:
+                break
+            time.sleep(0.01)
+        assert lock.stat().st_mtime > 1.0
+    assert not lock.exists()
+
+
+def test_waiting_ends_when_the_holder_does(tmp_path):
+    lock = tmp_path / "lock"
+    held = threading.Event()
+    waited = threading.Thread(
+        target=lambda: (living_lock.wait_until_free(lock, every_s=0.01), held.set())
+    )
+    with living_lock.living_lock(lock, "it", "wait"):
+        waited.start()
+        assert not held.wait(0.2)
+    assert held.wait(30)
