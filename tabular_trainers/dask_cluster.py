@@ -99,7 +99,10 @@ def _wait_for_worker(engine, name, seconds):
                 f"{name} has no worker. Start some (`dask worker`), then run the command again."
             )
         if seconds is None and (told == started or now - told > 60):
-            logger.info("waiting for the first job of %s to start", name)
+            logger.info(
+                "waiting for the first job of %s; its queue, or what the jobs wrote, tells why",
+                name,
+            )
             told = now
         time.sleep(0.2)
 

@@ -3,7 +3,9 @@
 import contextlib
 import inspect
 import logging
+import queue
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -23,11 +25,14 @@ QUEUES = {
 }
 TESTED = ("slurm",)
 JOBS = "jobs"
+RENEW_S = 10.0  # how often jobs that have ended are looked for
 
 
 @contextlib.contextmanager
 def started_jobs(name, options):
     """Start jobs, give their cluster, and end them with the block.
+
+    A job that ends before, such as by its wall time, is started anew.
 
     Parameters
     ----------
@@ -35,20 +40,65 @@ def started_jobs(name, options):
         One of `QUEUES`.
     options : path or None
         TOML with a table of that name: ``jobs``, and what the class of dask-jobqueue takes.
+
+    Raises
+    ------
+    SchemaError
+        The options are wrong, or the queueing system takes none of the jobs.
     """
     jobs, keywords = read_options(name, options)
     if name not in TESTED:
         logger.info("%s: by way of dask-jobqueue, not tested by us", name)
-    kind = _class(name)
+    kind, submitted = _class(name), queue.SimpleQueue()
     try:
-        cluster = kind(**_defaults(keywords), **keywords)
+        cluster = kind(
+            job_cls=_told_of_submission(kind.job_cls, submitted), **_defaults(keywords), **keywords
+        )
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise SchemaError(f"{options}, table [{name}]: {_one_line(error)}") from error
+    ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(cluster, jobs, ended), daemon=True)
     try:
         cluster.scale(jobs=jobs)
+        outcomes = [submitted.get() for _ in range(jobs)]
+        refused = [text for text in outcomes if text is not None]
+        if len(refused) == jobs:
+            raise SchemaError(f"{options}, table [{name}]: {refused[0]}")
+        if refused:
+            logger.info("%d of %d jobs: %s", len(refused), jobs, refused[0])
+        renewal.start()
         yield cluster
     finally:
+        ended.set()
         cluster.close()
+
+
+def _told_of_submission(job, submitted):
+    """Make a class of jobs that put None, or what went wrong, into a queue once submitted.
+
+    Without it, what the queueing system says is printed as a traceback by the event loop, and the
+    first worker is waited for in vain.
+    """
+    from distributed.deploy.spec import ProcessInterface
+
+    class Job(job):
+        async def start(self):
+            try:
+                await super().start()
+            except (OSError, RuntimeError, ValueError) as error:
+                await ProcessInterface.start(self)
+                # what the program said; and no error, whose traceback would keep this job alive
+                submitted.put(_one_line(str(error).rpartition("stderr:")[2]))
+            else:
+                submitted.put(None)
+
+    return Job
+
+
+def _renew(cluster, jobs, ended):
+    """Start jobs whose workers have gone anew; a job that never had one is left alone."""
+    while not ended.wait(RENEW_S):
+        cluster.scale(jobs=jobs)
 
 
 def read_options(name, options):

@@ -14,7 +14,8 @@ import time
 import pandas as pd
 import pytest
 
-from tabular_trainers.parallel import Task, map_tasks, use_cluster
+from tabular_trainers.errors import SchemaError
+from tabular_trainers.parallel import Task, cluster_size, map_tasks, use_cluster
 from tests.test_bad_input import write_cohort
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -83,22 +84,35 @@ def tables(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
 
 
-def test_tasks_run_side_by_side_in_two_jobs():
+def test_tasks_run_side_by_side_in_two_jobs_and_those_that_end_are_started_anew():
     def job_and_time(context, seconds):
         begun = time.time()
         time.sleep(seconds)
         facts = {"job": os.environ["SLURM_JOB_ID"], "begun": begun, "ended": time.time()}
         return {"facts": pd.DataFrame([facts])}
 
+    tasks = [Task(str(number), (1.0,)) for number in range(4)]
     with use_cluster("slurm", "cluster.toml"):
-        wait_until(lambda: list(jobs().values()) == ["RUNNING"] * 2)
-        tasks = [Task(str(number), (1.0,)) for number in range(4)]
+        wait_until(lambda: cluster_size() == 2)
         found = pd.concat(result["facts"] for result in map_tasks(job_and_time, tasks, None))
-    assert found["job"].nunique() == 2
-    first, second = (part for _, part in found.groupby("job"))
-    assert first["begun"].min() < second["ended"].max()
-    assert second["begun"].min() < first["ended"].max()
+        assert set(found["job"]) == set(jobs())
+        first, second = (part for _, part in found.groupby("job"))
+        assert first["begun"].min() < second["ended"].max()
+        assert second["begun"].min() < first["ended"].max()
+        slurm("scancel", *jobs())
+        again = pd.concat(result["facts"] for result in map_tasks(job_and_time, tasks, None))
+    assert not set(again["job"]) & set(found["job"])
     wait_until(lambda: not jobs())
+
+
+def test_what_slurm_refuses_is_one_clear_error(tmp_path):
+    (tmp_path / "cluster.toml").write_text(OPTIONS + 'queue = "no_such_partition"\n')
+    with (
+        pytest.raises(SchemaError, match=r"\[slurm\]: sbatch: error: .* invalid partition") as said,
+        use_cluster("slurm", "cluster.toml"),
+    ):
+        pass
+    assert "\n" not in str(said.value)
 
 
 def test_no_job_outlives_an_error():
