@@ -10,6 +10,7 @@ from tabular_trainers.errors import SchemaError, count, listing, unknown_name
 logger = logging.getLogger("tabular_trainers")
 
 CONNECT_S = 10.0
+CLOSE_S = 5.0
 WORKER_S = 30.0  # workers of a running scheduler are there, or not at all
 # What has to be the same for the same numbers and for what travels between processes.
 SAME = ("tabular_trainers", "numpy", "pandas")
@@ -50,16 +51,32 @@ def _connected(address, name):
     from distributed import Client
 
     try:
+        # not the default of this thread: what else uses Dask here does not go there
         client = Client(address, timeout=CONNECT_S, set_as_default=False, name="tabular-trainers")
     except (OSError, ValueError) as error:
         raise SchemaError(
             f"no Dask scheduler answers at {name} within {CONNECT_S:.0f} s. Is it running "
             "(`dask scheduler`), and are host and port those that it prints?"
         ) from error
+    with _quiet():
+        try:
+            yield client
+        finally:
+            client.close(timeout=CLOSE_S)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep Dask's own log of lost workers and connections off the terminal: we say what matters."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [found.level for found in loggers]
+    for found in loggers:
+        found.setLevel(logging.CRITICAL)
     try:
-        yield client
+        yield
     finally:
-        client.close()
+        for found, level in zip(loggers, levels, strict=True):
+            found.setLevel(level)
 
 
 def _checked(client, name, seconds):

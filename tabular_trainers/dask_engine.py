@@ -5,11 +5,13 @@ task took a worker down, a task is tried again elsewhere, and one that does it t
 without its neighbours. The context of a stage goes to every worker once.
 """
 
+import contextlib
 import queue
 import threading
 import time
 import uuid
 from collections import Counter, defaultdict, deque
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 
 from tabular_trainers.errors import ClusterError
@@ -71,22 +73,34 @@ class DaskEngine:
         A worker is its address and its scratch folder: the process that follows a dead one may have
         the same address.
         """
-        try:
-            if self.client.status != "running":
-                raise ConnectionError(self.client.status)
+        with self._lost_is_said():
             found = self.client.sync(
                 self.client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_S
             )
-        except OSError as error:  # a TimeoutError is one
-            raise ClusterError(
-                f"{self.where}: the scheduler does not answer any more. What was finished is kept: "
-                "run the same command again to go on."
-            ) from error
         return {
             (address, facts["local_directory"]): facts["status"]
             for address, facts in sorted(found["workers"].items())
             if all(facts["resources"].get(k, 0) >= n for k, n in (resources or {}).items())
         }
+
+    @contextlib.contextmanager
+    def _lost_is_said(self):
+        """Turn whatever Dask raises when its scheduler is lost into one clear error.
+
+        No waiting for its return: it would know nothing of our tasks.
+        """
+        try:
+            if self.client.status != "running":
+                raise ConnectionError(self.client.status)
+            yield
+        except Exception as error:
+            # a TimeoutError is an OSError
+            if self.client.status == "running" and not isinstance(error, OSError):
+                raise
+            raise ClusterError(
+                f"{self.where}: the scheduler does not answer any more. What was finished is kept: "
+                "run the same command again to go on."
+            ) from error
 
     def carry_out(self, function, tasks, context, resources=None):
         """Yield each task with its tables, or with a `Failure`, in the order in which they end.
@@ -146,7 +160,8 @@ class DaskEngine:
     def _share(self, context):
         # In a list: scatter would take a dict or a tuple apart. No hash: it costs a pass over the
         # data, and two stages must not share what one of them releases.
-        return self.client.scatter([context], broadcast=True, hash=False)[0]
+        with self._lost_is_said():
+            return self.client.scatter([context], broadcast=True, hash=False)[0]
 
     def _hand_out(self, stage, workers, function, shared, resources, ended):
         """Give every worker without a task the next one."""
@@ -161,15 +176,16 @@ class DaskEngine:
             task = stage.next_for(worker, workers.keys())
             if task is None:
                 continue
-            future = self.client.submit(
-                _on_worker,
-                shared,
-                dumps((function, task.arguments)),
-                key=f"tabular-trainers-{uuid.uuid4()}",  # never a result of another command
-                workers=[worker[0]],
-                resources=resources,
-                pure=False,
-            )
+            with self._lost_is_said():
+                future = self.client.submit(
+                    _on_worker,
+                    shared,
+                    dumps((function, task.arguments)),
+                    key=f"tabular-trainers-{uuid.uuid4()}",  # never a result of another command
+                    workers=[worker[0]],
+                    resources=resources,
+                    pure=False,
+                )
             stage.running[future.key] = task, worker, future
             future.add_done_callback(lambda future: ended.put(future.key))
 
@@ -189,8 +205,6 @@ class DaskEngine:
 
     def _fetch(self, future, worker):
         """Fetch a result; None when its worker has gone with it."""
-        from concurrent.futures import CancelledError
-
         timeout = FETCH_S
         while True:
             try:

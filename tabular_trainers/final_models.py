@@ -17,7 +17,6 @@ from tabular_trainers.saved_models import load_saved, model_path, read_run
 @dataclass(frozen=True)
 class _Context:
     plan: object
-    folder: Path
     facts: dict
 
 
@@ -39,19 +38,22 @@ def fit_final_models(plan, folder, facts, n_jobs=1, store=None, progress=None):
     DataFrame
         Table ``trials`` of these fits; repeat and fold are empty.
     """
+    from tabular_trainers.models.storage import write_model
+
     tasks = [
         Task(f"final-{feature_set}-{model}", (feature_set, model))
         for feature_set in plan.analysis.feature_sets
         for model in plan.models
     ]
-    context = _Context(plan, Path(folder), facts)
-    results = map_tasks(_fit, tasks, context, n_jobs, store, progress)
+    results = map_tasks(_fit, tasks, _Context(plan, facts), n_jobs, store, progress)
+    for task, result in zip(tasks, results, strict=True):
+        write_model(result["model"]["content"].item(), model_path(folder, *task.arguments))
     return pd.concat([result["trials"] for result in results], ignore_index=True)
 
 
 def _fit(context, feature_set, model):
     from tabular_trainers.models import find_model
-    from tabular_trainers.models.storage import save_model
+    from tabular_trainers.models.storage import model_bytes
     from tabular_trainers.tuning import tune
 
     plan, analysis, late = context.plan, context.plan.analysis, is_late(feature_set)
@@ -81,9 +83,12 @@ def _fit(context, feature_set, model):
         "columns": {name: _kind(name, analysis) for name in X.columns},
         "parameters": tuned.parameters,
     }
-    save_model(tuned.pipeline, model_path(context.folder, feature_set, model), metadata)
     trials = tuned.trials.assign(feature_set=feature_set, model=model, repeat=pd.NA, fold=pd.NA)
-    return {"trials": trials.astype({"repeat": "Int64", "fold": "Int64"})}
+    return {
+        "trials": trials.astype({"repeat": "Int64", "fold": "Int64"}),
+        # not written here: a worker of a cluster may have another disk
+        "model": pd.DataFrame({"content": [model_bytes(tuned.pipeline, metadata)]}),
+    }
 
 
 def _kind(name, analysis):

@@ -130,6 +130,8 @@ def map_tasks(
     for key in results:
         _tell(progress, key)
     waiting = [task for task in tasks if task.key not in results]
+    # By all tasks, not by those that wait: the one that is left may be what took processes down.
+    n_jobs = min(n_jobs, len(tasks))
     outcomes = _outcomes(function, waiting, context, n_jobs, failed is not None, resources)
     with contextlib.closing(outcomes):
         for task, outcome in outcomes:
@@ -149,9 +151,9 @@ def _outcomes(function, tasks, context, n_jobs, retry, resources):
     cluster = _CLUSTER.get()
     if cluster is not None:
         return cluster.carry_out(function, tasks, context, resources)
-    if n_jobs == 1 or len(tasks) < 2:
+    if n_jobs < 2:
         return local_engine.in_this_process(function, tasks, context, retry)
-    return local_engine.in_processes(function, tasks, context, min(n_jobs, len(tasks)), retry)
+    return local_engine.in_processes(function, tasks, context, n_jobs, retry)
 
 
 def _failed(failed, task, failure):

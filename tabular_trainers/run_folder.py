@@ -188,7 +188,7 @@ def _clear_unless_same(partial, config_hash, n_tasks):
     elif done:
         logger.info("started clean: the stopped run in %s was of another configuration", partial)
     for path in partial.iterdir():
-        if path.name == LOCK or (same and path.name in (TASKS, "models")):
+        if path.name == LOCK or (same and path.name == TASKS):
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     config.write_text(json.dumps({"config_hash": config_hash}), encoding="utf-8")

@@ -95,7 +95,7 @@ def run(
     DataError
         The patients cannot answer the question.
     """
-    from tabular_trainers.parallel import cpu_count
+    from tabular_trainers.parallel import cpu_count, one_thread
 
     started = time.perf_counter()
     stem = "cohort"
@@ -128,7 +128,8 @@ def run(
     if any(clusters_asked(name, plan.analysis.reduce) for name in plan.analysis.X):
         total += int(plan.folds.loc[plan.folds["repeat"] == 0, "fold"].nunique())
     tick = _Ticker(progress, total + 1)
-    with run_folder.partial_folder(out, config_hash, total) as partial:
+    # What is computed between the tasks must not depend on the threads of this process either.
+    with one_thread(), run_folder.partial_folder(out, config_hash, total) as partial:
         kept = {"n_jobs": n_jobs, "store": partial / run_folder.TASKS, "progress": tick}
         evaluation = evaluate_plan(plan, n_resamples=n_resamples, **kept)
         shap, shap_blocks = explain(evaluation, **kept)

@@ -79,6 +79,9 @@ def one_thread():
     The number of threads changes the order of sums, and with it the last bits; on small matrices
     they also cost several times the CPU seconds.
     """
+    # Loaded first, with the BLAS and OpenMP that come with it: a library that is loaded inside the
+    # block, by the first task of a process, has as many threads as it likes.
+    import sklearn  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1)

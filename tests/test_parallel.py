@@ -1,11 +1,16 @@
 """Tasks: order, reuse of stored results, the same results from any number of processes."""
 
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
 
-from tabular_trainers.parallel import Task, map_tasks, read_result, write_result
+from tabular_trainers.errors import DataError, SchemaError, TaskFailedError
+from tabular_trainers.parallel import Task, map_tasks, read_result, use_cluster, write_result
 
 
 def double(context, number):
@@ -65,3 +70,102 @@ def test_workers_leave_interrupts_to_the_process_that_started_them():
     found = map_tasks(_hears_interrupts, tasks, None, n_jobs=2)
     assert [result["heard"]["heard"].item() for result in found] == [False, False]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def reasons(task, reason):
+    return {"numbers": pd.DataFrame({"number": [reason]})}
+
+
+def numbers(results):
+    return [result["numbers"]["number"].item() for result in results]
+
+
+def _notes_and_fails(context, number):
+    with (context / str(number)).open("a") as file:
+        file.write("x")
+    if number == 1:
+        raise KeyError("unlucky")
+    if number == 2:
+        raise DataError("no events")
+    return double({"factor": 2}, number)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_fails_is_tried_three_times_unless_the_input_is_at_fault(n_jobs, tmp_path):
+    store = tmp_path / "store"
+    results = map_tasks(_notes_and_fails, TASKS, tmp_path, n_jobs, store, failed=reasons)
+    assert numbers(results) == [0, "KeyError: 'unlucky'", "no events", 6]
+    tried = [len((tmp_path / str(number)).read_text()) for number in range(4)]
+    assert tried == [1, 3, 1, 1]
+    assert sorted(path.name for path in store.iterdir()) == ["task-0", "task-3"]
+
+
+class _Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+def _raises_unpicklable(context, number):
+    raise _Unpicklable("no", "way")
+
+
+def test_an_error_that_cannot_travel_is_told_in_words():
+    with pytest.raises(RuntimeError, match="_Unpicklable: no way") as told:
+        map_tasks(_raises_unpicklable, TASKS, None, n_jobs=2)
+    assert "_raises_unpicklable" in told.value.__notes__[0]
+
+
+def _dies(context, number):
+    if number == 2:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return double({"factor": 2}, number)
+
+
+@pytest.mark.slow
+def test_a_task_that_takes_its_process_down_three_times_fails_without_its_neighbours(tmp_path):
+    tasks = [Task(f"task-{i}", (i,)) for i in range(6)]
+    results = map_tasks(_dies, tasks, None, 2, tmp_path, failed=reasons)
+    died = "its process died in each of 3 attempts (killed, or out of memory)"
+    assert numbers(results) == [0, 2, died, 6, 8, 10]
+    with pytest.raises(TaskFailedError, match="task task-2: its process died"):
+        map_tasks(_dies, tasks, None, 2, tmp_path)
+
+
+def _dies_once(context, number):
+    mark = context / str(number)
+    if number == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return double({"factor": 2}, number)
+
+
+def test_a_process_that_dies_costs_no_run(tmp_path):
+    assert numbers(map_tasks(_dies_once, TASKS, tmp_path, n_jobs=2)) == [0, 2, 4, 6]
+    assert (tmp_path / "1").exists()
+
+
+def _threads(context):
+    import sksurv.metrics  # noqa: F401 - brings libraries with threads of their own
+    import threadpoolctl
+
+    return {"threads": pd.DataFrame(threadpoolctl.threadpool_info())[["num_threads"]]}
+
+
+def test_the_first_task_of_a_process_has_one_thread_too():
+    code = (
+        "from tests.test_parallel import _threads\n"
+        "from tabular_trainers.parallel import Task, map_tasks\n"
+        "found = map_tasks(_threads, [Task('one', ())], None)\n"
+        "print(set(found[0]['threads']['num_threads']), len(found[0]['threads']))"
+    )
+    many = {**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=many, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith("{1} ")
+
+
+def test_options_without_a_cluster_are_refused(tmp_path):
+    with pytest.raises(SchemaError, match="no cluster is named"), use_cluster(None, tmp_path):
+        pass

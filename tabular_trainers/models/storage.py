@@ -35,25 +35,31 @@ def save_model(pipeline, path, metadata=None):
     metadata : dict, optional
         Plain JSON: input columns, feature set, endpoint, versions, risk scale, config hash.
     """
+    write_model(model_bytes(pipeline, metadata), path)
+
+
+def model_bytes(pipeline, metadata=None):
+    """Give the content of the file that `save_model` writes; the same model, the same bytes."""
     import skops.io
 
     entries = {METADATA: json.dumps(metadata or {}, sort_keys=True, indent=1).encode()}
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as archive:
         entries |= _renumbered({name: archive.read(name) for name in archive.namelist()})
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in sorted(entries):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))  # a fixed date
+            archive.writestr(entry, entries[name], compress_type=zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def write_model(content, path):
+    """Write what `model_bytes` gave beside ``path`` and rename it; nothing stays on failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_entries(path, entries)
-
-
-def _write_entries(path, entries):
-    """Write a zip archive beside ``path`` and rename it; nothing stays behind on failure."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name in sorted(entries):
-                # A fixed date: the same model gives the same bytes.
-                entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-                archive.writestr(entry, entries[name], compress_type=zipfile.ZIP_DEFLATED)
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
