@@ -120,6 +120,7 @@ class DaskEngine:
         """
         stage, ended = _Stage(deque(tasks)), queue.SimpleQueue()
         workers, shared, look_at, seen = {}, None, 0.0, time.monotonic()
+        shares = 0
         try:
             while stage.waiting or stage.running:
                 if time.monotonic() >= look_at:
@@ -130,6 +131,8 @@ class DaskEngine:
                 if workers and stage.waiting:
                     if shared is None or shared.status != "finished":
                         shared = self._share(context)
+                        shares = 0 if shared is not None else shares + 1
+                        self._give_up_after(shares)
                     self._hand_out(stage, workers, function, shared, resources, ended)
                 try:
                     key = ended.get(timeout=max(0.0, look_at - time.monotonic()))
@@ -158,15 +161,31 @@ class DaskEngine:
         return seen
 
     def _share(self, context):
-        # In a list: scatter would take a dict or a tuple apart. No hash: it costs a pass over the
-        # data, and two stages must not share what one of them releases.
+        """Send the context to every worker; None when one of them was lost meanwhile."""
         with self._lost_is_said():
-            return self.client.scatter([context], broadcast=True, hash=False)[0]
+            try:
+                # In a list: scatter would take a dict or a tuple apart. No hash: it costs a pass
+                # over the data, and two stages must not share what one of them releases.
+                return self.client.scatter([context], broadcast=True, hash=False)[0]
+            except OSError:
+                if self.client.status != "running":
+                    raise
+                return None
+
+    def _give_up_after(self, shares):
+        if shares == ATTEMPTS:
+            raise ClusterError(
+                f"{self.where}: workers are lost while the data of this stage are sent to them, "
+                f"{ATTEMPTS} times in a row; they may need more memory. What was finished is kept: "
+                "run the same command again to go on."
+            )
 
     def _hand_out(self, stage, workers, function, shared, resources, ended):
         """Give every worker without a task the next one."""
         from distributed.protocol.pickle import dumps
 
+        if shared is None or shared.status != "finished":
+            return
         busy = {worker for _, worker, _ in stage.running.values()}
         for worker, status in workers.items():
             if not stage.waiting:

@@ -71,7 +71,8 @@ def run(
     out : path, optional
         Folder of the run; default ``runs/<cohort>_<endpoint>``.
     n_jobs : int, optional
-        Processes; default: one for each processor. Does not change any result.
+        Processes; default: one for each processor. Does not change any result. Not used inside
+        `use_cluster`.
     seed : int, default 0
     overwrite : bool or "changed", default False
         Replace a complete run in ``out``; ``"changed"``: only where its configuration, tables or
@@ -95,7 +96,7 @@ def run(
     DataError
         The patients cannot answer the question.
     """
-    from tabular_trainers.parallel import cpu_count, one_thread
+    from tabular_trainers.parallel import cluster_size, cpu_count, one_thread
 
     started = time.perf_counter()
     stem = "cohort"
@@ -105,7 +106,7 @@ def run(
     endpoint = cohort.endpoint(endpoint).name
     out = Path(out) if out else Path("runs") / f"{stem}_{endpoint}"
     run_folder.check_out(out, overwrite)
-    n_jobs = n_jobs or cpu_count()
+    n_jobs = cluster_size() or n_jobs or cpu_count()
     plan = make_plan(
         cohort,
         endpoint,

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ONE_THREAD = ("--nthreads", "1", "--memory-limit", "0")
+
 
 @dataclass
 class DaskWorkers:
@@ -44,9 +46,6 @@ def dask_workers(n_workers=2, *options):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-ONE_THREAD = ("--nthreads", "1", "--memory-limit", "0")
 
 
 def _start(*arguments):

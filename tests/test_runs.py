@@ -9,8 +9,10 @@ import pytest
 from tabular_trainers import plots_labels, runs
 from tabular_trainers.demo import synthetic_cohort
 from tabular_trainers.errors import SchemaError
+from tabular_trainers.parallel import use_cluster
 from tabular_trainers.schema import schema_names, validate
 from tabular_trainers.tables import read_written
+from tests.dask_workers import dask_workers
 
 SETTINGS = {
     "feature_sets": ["clinical+genomics"],
@@ -103,7 +105,10 @@ def without_drawing(monkeypatch):
 @pytest.mark.usefixtures("without_drawing")
 def test_number_of_processes_does_not_change_a_byte_of_the_tables(cohort, finished, tmp_path):
     out, _ = finished
-    again = runs.run(cohort, out=tmp_path / "run", **{**SETTINGS, "n_jobs": 2})
+    _assert_same_run(out, runs.run(cohort, out=tmp_path / "run", **{**SETTINGS, "n_jobs": 2}))
+
+
+def _assert_same_run(out, again):
     for path in sorted(out.glob("*.parquet")):
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
     first, second = (json.loads((folder / "run.json").read_text()) for folder in (out, again))
@@ -112,6 +117,22 @@ def test_number_of_processes_does_not_change_a_byte_of_the_tables(cohort, finish
     assert first == second
     for path in sorted(out.rglob("*.skops")):
         assert path.read_bytes() == (again / path.relative_to(out)).read_bytes(), path.name
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_drawing")
+def test_dask_does_not_change_a_byte_and_a_worker_may_die(cohort, finished, tmp_path):
+    out, seen = finished
+
+    with dask_workers(2) as dask, use_cluster(dask.name):
+
+        def kill_one(done, total, what):
+            if done == len(seen) // 3:
+                dask.workers[0].kill()
+
+        again = runs.run(cohort, out=tmp_path / "run", progress=kill_one, **SETTINGS)
+        assert dask.workers[0].poll() is not None
+    _assert_same_run(out, again)
 
 
 @pytest.mark.usefixtures("without_drawing")
