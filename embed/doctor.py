@@ -13,10 +13,10 @@ from tabular_trainers.parallel import cpu_count
 
 from .device_batches import BATCH_SIZE, DeviceBatches, choose_device
 from .encoders import load_encoder
-from .engine import in_words
 from .requirements import need
 from .slide_list import list_slides
 from .slide_tasks import ReadSettings, SlideFailedError, make_handler
+from .time_words import in_words
 from .tissue_mask import TissueOptions
 
 N_PATCHES = 50

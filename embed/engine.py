@@ -8,33 +8,24 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tabular_trainers.errors import SchemaError, count
-from tabular_trainers.parallel import cpu_count
+from tabular_trainers.parallel import cluster_size, cpu_count
 from tabular_trainers.schema import empty
 from tabular_trainers.tables import read_written
 
-from .device_batches import (
-    BATCH_SIZE,
-    DeviceBatches,
-    all_devices,
-    arithmetic,
-    choose_device,
-    prepare_determinism,
-)
-from .encoders import load_encoder
+from .cluster_slides import extract_on_cluster
+from .device_batches import all_devices
+from .extraction_plan import make_plan
 from .quality_pictures import draw_contact_sheet
 from .requirements import need
 from .several_devices import extract_on_devices
 from .slide_cache import SlideCache
 from .slide_list import list_slides
-from .slide_pipeline import SlidePipeline
-from .slide_reading import SAME_MPP
-from .slide_tasks import ReadSettings
-from .store import Recipe
+from .slide_processes import Extracted
 from .store_tables import NO_TISSUE, done_slides, write_tables
+from .time_words import in_words
 from .tissue_mask import TissueOptions
 
 _LOG = logging.getLogger("tabular_trainers")
@@ -166,106 +157,62 @@ def extract_slides(
     patients_assumed = all(slide.patient_id == slide.slide_id for slide in slides)
     if shard is not None:
         slides = _of_shard(slides, shard)
-    if deterministic:
-        prepare_determinism()
     name = encoder if isinstance(encoder, str) else None
-    devices = all_devices(device, name)[: len(slides)]
-    if len(devices) > 1 and not qc_only:
-        settings = {
-            "sources": [
-                str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)
-            ],
-            "store": str(store),
-            "encoder": name,
-            "weights": weights and str(weights),
-            "mpp": mpp,
-            "patch_px": patch_px,
-            "tissue": dataclasses.asdict(tissue),
-            "assume_mpp": assume_mpp,
-            "batch_size": batch_size,
-            "n_workers": n_workers or max(1, cpu_count() // len(devices)),
-            "deterministic": deterministic,
-            "precision": precision,
-            "revision": revision,
-            "trust_remote_code": trust_remote_code,
-            "cache": cache and str(cache),
-            "cache_gb": cache_gb / len(devices),
-            "overwrite": overwrite,
-        }
-        parts = extract_on_devices(devices, len(slides), shard, settings, progress)
-        failures = [row for part in parts for row in part["failures"]]
-        return Extraction(
-            store,
-            len(slides),
-            sum(part["n_before"] for part in parts),
-            sum(part["n_patches"] for part in parts),
-            time.monotonic() - started,
-            pd.DataFrame(failures, columns=list(empty("failures"))),
-            tuple(Path(sheet) for part in parts for sheet in part["sheets"]),
-            patients_assumed,
-        )
-    if name:
-        encoder = load_encoder(
-            name,
-            weights,
-            choose_device(device, name),
-            precision=precision,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-        )
-    if mpp and encoder.feature_names and abs(mpp / encoder.mpp - 1) > SAME_MPP:
-        raise SchemaError(
-            f"mpp {mpp:g}: {encoder.id} measures nuclei and textures in micrometres on pixels of "
-            f"{encoder.mpp:g} um; at another size its numbers would not mean what their names say. "
-            "Leave --mpp out."
-        )
-    device = str(getattr(encoder, "device", "cpu"))
-    patch_px, mpp = patch_px or encoder.patch_px, mpp or encoder.mpp
-    batch_size = batch_size or BATCH_SIZE["cuda" if device.startswith("cuda") else "cpu"]
-    region_patches = getattr(encoder, "region_patches", None)
-    recipe = Recipe(
-        encoder.id,
-        {
-            "patch_px": int(patch_px),
-            "mpp": float(mpp),
-            "tissue": dataclasses.asdict(tissue),
-            "precision": getattr(encoder, "precision", None),
-            "deterministic": deterministic
-            and {"batch_size": batch_size, "device": device.partition(":")[0]},
-        },
-        tuple(encoder.pretrained_on),
-        encoder.feature_names and tuple(encoder.feature_names),
-    )
-    levels = ("patch",) if region_patches is None else ("region", "patch")
-    stored = {} if qc_only else done_slides(store, slides, recipe, levels, overwrite)
-    todo = [slide for slide in slides if slide.slide_id not in stored]
-    settings = ReadSettings(
-        int(patch_px),
-        float(mpp),
-        region_patches,
-        tissue,
-        store / "quality",
-        name if name and encoder.in_reader else None,
-    )
-    batches = DeviceBatches(encoder, batch_size, fixed=deterministic)
-    if not (qc_only or settings.encoder):
-        _try_encoder(encoder, settings)
-    store.mkdir(parents=True, exist_ok=True)
-    tell = _teller(progress, len(slides), len(slides) - len(todo), time.monotonic())
-    cache = SlideCache(cache or Path(tempfile.gettempdir()) / "slides", int(cache_gb * 1e9))
-    with arithmetic(deterministic):
-        pipeline = SlidePipeline(
-            store, recipe, batches, settings, n_workers or cpu_count(), cache.local, qc_only, tell
-        )
-        outcome = pipeline.run(todo)
-    failures = _failure_rows(slides, outcome.failures)
+    given = {
+        "encoder": encoder,
+        "weights": weights and str(weights),
+        "device": device,
+        "mpp": mpp,
+        "patch_px": patch_px,
+        "tissue": dataclasses.asdict(tissue),
+        "batch_size": batch_size,
+        "deterministic": deterministic,
+        "precision": precision,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "qc_only": qc_only,
+    }
+    cache = str(cache or Path(tempfile.gettempdir()) / "slides")
+    run = {
+        "n_workers": n_workers,
+        "sharing": 1,
+        "cache": cache,
+        "cache_gb": cache_gb,
+        "overwrite": overwrite,
+    }
+    order = {"store": str(store), "plan": given, "run": run}
+    if cluster_size() is not None:
+        parts = [extract_on_cluster(slides, order, progress)]
+    elif len(devices := all_devices(device, name)[: len(slides)]) > 1 and not qc_only:
+        shared = {"sharing": len(devices), "cache_gb": cache_gb / len(devices)}
+        parts = extract_on_devices(devices, slides, order | {"run": run | shared}, progress)
+    else:
+        plan = make_plan(store, **given | {"tissue": tissue})
+        before = {}
+        if not qc_only:
+            before = done_slides(store, slides, plan.recipe, plan.levels, overwrite)
+        todo = [slide for slide in slides if slide.slide_id not in before]
+        store.mkdir(parents=True, exist_ok=True)
+        tell = _teller(progress, len(slides), len(before), time.monotonic())
+        cache = SlideCache(cache, int(cache_gb * 1e9))
+        outcome = plan.run(todo, store, n_workers or cpu_count(), cache, qc_only, tell)
+        stored = before | outcome.stored
+        parts = [
+            Extracted(
+                plan.recipe, plan.levels, len(before), stored, outcome.failures, outcome.found
+            )
+        ]
+    found = {slide: n for part in parts for slide, n in part.found.items()}
+    failed = {slide: why for part in parts for slide, why in part.failures.items()}
+    failures = _failure_rows(slides, failed)
     sheets = ()
     try:
         if qc_only:
-            sheets = _draw_sheet(store, _looked_at(slides, outcome))
+            sheets = _draw_sheet(store, _looked_at(slides, failed, found))
         else:
             ids = [slide.slide_id for slide in slides]
-            is_last = write_tables(store, recipe, stored | outcome.stored, failures, ids, shard)
+            stored = {slide: one for part in parts for slide, one in part.stored.items()}
+            is_last = write_tables(store, parts[0].recipe, stored, failures, ids, shard)
             if is_last:
                 sheets = _draw_sheet(store, read_written(store / "slides.parquet"))
     except OSError as error:
@@ -275,8 +222,8 @@ def extract_slides(
     return Extraction(
         store,
         len(slides),
-        len(stored),
-        sum(n for slide, n in outcome.found.items() if slide not in outcome.failures),
+        sum(part.n_before for part in parts),
+        sum(n for slide, n in found.items() if slide not in failed),
         time.monotonic() - started,
         failures,
         tuple(sheets),
@@ -310,23 +257,6 @@ def _of_shard(slides, shard):
     return chosen
 
 
-def _try_encoder(encoder, settings):
-    """Encode one blank patch, so that a wrong size is an error at once and not a slide's."""
-    blank = np.full((1, settings.patch_px, settings.patch_px, 3), 255, np.uint8)
-    try:
-        found = encoder.encode(blank)
-    except (ValueError, RuntimeError) as error:
-        raise SchemaError(
-            f"encoder {encoder.id}: cannot encode a patch of {settings.patch_px} px "
-            f"({str(error).splitlines()[0]}). It expects {encoder.patch_px} px."
-        ) from error
-    if found.shape != (1, encoder.dim):
-        raise SchemaError(
-            f"encoder {encoder.id}: gave an array of shape {found.shape} for one patch; expected "
-            f"(1, {encoder.dim})."
-        )
-
-
 def _teller(progress, n_slides, n_before, started):
     """Turn steps of the pipeline into calls of ``progress`` with rate and time left."""
 
@@ -342,21 +272,6 @@ def _teller(progress, n_slides, n_before, started):
     return tell
 
 
-def in_words(seconds):
-    """Put a time in words.
-
-    Examples
-    --------
-    >>> in_words(50), in_words(500), in_words(50_000), in_words(500_000)
-    ('50 s', '8 min', '13.9 h', '5.8 days')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
-
-
 def _failure_rows(slides, failures):
     rows = [
         (slide.slide_id, slide.patient_id, slide.path, *failures[slide.slide_id])
@@ -366,13 +281,13 @@ def _failure_rows(slides, failures):
     return pd.DataFrame(rows, columns=list(empty("failures")))
 
 
-def _looked_at(slides, outcome):
+def _looked_at(slides, failures, found):
     """Give the table of slides for the sheet of a run that only looked."""
     rows = []
     for slide in slides:
-        _, reason = outcome.failures.get(slide.slide_id, (None, None))
+        _, reason = failures.get(slide.slide_id, (None, None))
         status = {None: "not encoded", NO_TISSUE: "no tissue"}.get(reason, "failed")
-        rows.append((slide.slide_id, outcome.found.get(slide.slide_id, 0), status))
+        rows.append((slide.slide_id, found.get(slide.slide_id, 0), status))
     return pd.DataFrame(rows, columns=["slide_id", "n_patches", "status"])
 
 

@@ -1,16 +1,20 @@
 """Pooling: the vectors of a patient's patches become one row, the cohort's rows one Parquet."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tabular_trainers.errors import Problems, count, listing, unknown_name
+from tabular_trainers.parallel import Task, cluster_size, map_tasks
 
 from .bags import is_store, read_bags
+from .cluster_workers import check_workers_see
 from .foreign_stores import read_foreign_bags
 from .pooling_statistics import HOW, as_float
 from .store import CONTRACTS
@@ -20,6 +24,7 @@ LEVELS = tuple(CONTRACTS)
 BY = ("slide", "patch")
 _LOG = logging.getLogger("tabular_trainers")
 _SHOWN = 20  # ids in a note
+TASK_BYTES = 1 << 27  # of vectors, a second or so: what is less is not worth another process
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,15 @@ def pool_store(
     by="slide",
     *,
     slides=None,
+    n_jobs=1,
     overwrite=False,
     progress=None,
 ):
     """Pool the patch vectors of a store into one row a patient.
 
     Files are read block by block, so memory is that of one slide's block; with ``quantiles`` it is
-    twice the vectors of one slide (``by="patch"``: of one patient).
+    twice the vectors of one slide (``by="patch"``: of one patient). On a cluster
+    (``parallel.use_cluster``) the workers read them, from a disk that all share.
 
     Parameters
     ----------
@@ -79,10 +86,12 @@ def pool_store(
     slides : path, optional
         For a folder of others: table with ``slide_id`` (a file's name without its ending) and
         ``patient_id``. Default: each file is a patient of its own.
+    n_jobs : int, default 1
+        Processes. Does not change any result.
     overwrite : bool, default False
         Replace ``out`` where it exists.
     progress : callable, optional
-        Called as ``progress(done, total, what)`` after each patient.
+        Called as ``progress(done, total, what)`` in slides, each second or so.
 
     Returns
     -------
@@ -95,6 +104,8 @@ def pool_store(
         and vectors that are not finite.
     DataError
         When no slide has a patch.
+    TaskFailedError
+        When the process of some patients died three times.
     """
     out = Path(out)
     problems = Problems()
@@ -114,7 +125,7 @@ def pool_store(
         problems.add(f"{store}: not a store of embed slides, so it has patches only.")
     problems.raise_if_any()
     bags = read_bags(store, levels) if ours else read_foreign_bags(store, slides)
-    patients, rows, n_vectors = _pool(bags, levels, HOW[how], by, progress)
+    patients, rows, n_vectors = _pool(bags, levels, HOW[how], by, n_jobs, progress)
     names = [
         f"{name}{suffix}"
         for one in levels
@@ -134,38 +145,94 @@ def pool_store(
     )
 
 
-def _pool(bags, levels, statistic, by, progress):
+@dataclass(frozen=True)
+class _Pooling:
+    """What is the same for all patients."""
+
+    rows: object
+    dims: dict
+    statistic: type
+    by: str
+
+
+def _pool(bags, levels, statistic, by, n_jobs, progress):
     """Pool every patient: their ids, one row of features each, and how many vectors were read."""
     of_patient = {}
     for bag in bags.bags:
         of_patient.setdefault(bag.patient_id, []).append(bag)
-    problems, rows, n_vectors, done = Problems(), [], 0, 0
+    if cluster_size() is not None:
+        of_patient = {patient: list(map(_absolute, own)) for patient, own in of_patient.items()}
+        check_workers_see(list(next(iter(of_patient.values()))[0].paths.values()))
+    dims = {level: len(bags.columns[level]) for level in levels}
+    tasks = _in_tasks(of_patient)
+    sizes = {task.key: sum(map(len, task.arguments[0])) for task in tasks}
+    done = 0
+
+    def tell(key):
+        nonlocal done
+        done += sizes[key]
+        if progress is not None:
+            progress(done, len(bags.bags), key)
+
+    context = _Pooling(bags.rows, dims, statistic, by)
+    results = map_tasks(_pool_patients, tasks, context, n_jobs, progress=tell)
+    problems = Problems()
+    for result in results:
+        for message in result["problems"]["message"]:
+            problems.add(message)
+    problems.raise_if_any()
+    rows = np.concatenate([result["rows"].to_numpy() for result in results])
+    return list(of_patient), rows, sum(int(result["read"]["n"][0]) for result in results)
+
+
+def _absolute(bag):
+    """Name files as workers, who are in other folders, find them."""
+    return dataclasses.replace(bag, paths={k: path.absolute() for k, path in bag.paths.items()})
+
+
+def _in_tasks(of_patient):
+    """Deal patients to tasks, in their order, by the size of their files."""
+    tasks, held, size, last = [], [], 0, None
     for patient, own in of_patient.items():
-        units = [[bag] for bag in own] if by == "slide" else [own]
+        more = sum(path.stat().st_size for bag in own for path in bag.paths.values())
+        if held and size + more > TASK_BYTES:
+            tasks.append(Task(f"patient {last}", (held,)))
+            held, size = [], 0
+        held.append(own)
+        size += more
+        last = patient
+    return [*tasks, Task(f"patient {last}", (held,))]
+
+
+def _pool_patients(pooling, patients):
+    """Pool some patients, each a list of bags."""
+    problems, rows, n_vectors = Problems(), [], 0
+    for own in patients:
+        units = [[bag] for bag in own] if pooling.by == "slide" else [own]
         parts = []
-        for level in levels:
-            pooled = [_pool_unit(bags, unit, level, statistic, problems) for unit in units]
+        for level in pooling.dims:
+            pooled = [_pool_unit(pooling, unit, level, problems) for unit in units]
             parts.append(sum(row for row, _ in pooled) / len(units))
             n_vectors += sum(n for _, n in pooled)
         rows.append(np.concatenate(parts))
-        done += len(own)
-        if progress is not None:
-            progress(done, len(bags.bags), f"patient {patient}")
-    problems.raise_if_any()
-    return list(of_patient), np.array(rows), n_vectors
+    return {
+        "rows": pd.DataFrame(np.array(rows)),
+        "read": pd.DataFrame({"n": [n_vectors]}),
+        "problems": pd.DataFrame({"message": problems.messages}),
+    }
 
 
-def _pool_unit(bags, unit, level, statistic, problems):
+def _pool_unit(pooling, unit, level, problems):
     """Pool the vectors of some slides as one bag: the statistics, and how many vectors."""
-    pooled = statistic(len(bags.columns[level]))
+    pooled = pooling.statistic(pooling.dims[level])
     for bag in unit:
         before = pooled.n
-        for block in bags.rows(bag.paths[level], level):
+        for block in pooling.rows(bag.paths[level], level):
             pooled.add(as_float(block))
         if pooled.n == before:
             problems.add(f"{bag.paths[level].name}: no vector in it; extract this slide again.")
     if pooled.n == 0:
-        return np.zeros(len(bags.columns[level]) * len(statistic.suffixes)), 0
+        return np.zeros(pooling.dims[level] * len(pooling.statistic.suffixes)), 0
     found = pooled.result()
     if not np.isfinite(found).all():
         slides = listing(bag.slide_id for bag in unit)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tabular_trainers.cli_genes import add_gene_commands
-from tabular_trainers.cli_options import Overwrite
+from tabular_trainers.cli_options import Cluster, ClusterOptions, Jobs, Overwrite
 from tabular_trainers.cli_terminal import (
     RESUME,
     Commands,
@@ -56,7 +56,9 @@ def slides(
     device: Annotated[
         str,
         typer.Option(
-            metavar="DEVICE", help="auto, cpu, cuda (all cards of this computer), cuda:1."
+            metavar="DEVICE",
+            help="auto, cpu, cuda (all cards of this computer), cuda:1. On a cluster cuda, and "
+            "auto for networks, use workers that declare a card (dask worker --resources GPU=1).",
         ),
     ] = "auto",
     mpp: Annotated[
@@ -85,7 +87,12 @@ def slides(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Reader processes. Default: one a processor."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Reader processes. Default: one a processor; on a cluster, of each worker: its "
+            "share of its computer's processors.",
+        ),
     ] = None,
     shard: Annotated[
         str | None,
@@ -119,14 +126,18 @@ def slides(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Extract these slides anew.")
     ] = False,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
 ):
     """Extract features of slides into a store, once.
 
     Run the same command again after any stop: slides that are done are left alone. The exit code
-    is 1 when a slide failed; failures.parquet has the reasons.
+    is 1 when a slide failed; failures.parquet has the reasons. With --cluster, slides, weights and
+    store must lie on a disk that this computer and all workers share.
     """
     from tabular_trainers.embed.engine import extract_slides, parse_shard
     from tabular_trainers.embed.tissue_mask import TissueOptions
+    from tabular_trainers.parallel import use_cluster
 
     thresholds = TissueOptions.from_toml(tissue) if tissue else TissueOptions()
     if min_tissue is not None:
@@ -135,7 +146,7 @@ def slides(
         f"Run the same command again{' without --overwrite' if overwrite else ''} to go on: slides "
         "that are done are left alone."
     )
-    with slow_progress("slides") as tell:
+    with use_cluster(cluster, cluster_options), slow_progress("slides") as tell:
         done = extract_slides(
             sources,
             out,
@@ -219,14 +230,26 @@ def pool(
             "patch: all patches of a patient are one bag, so larger slides count more.",
         ),
     ] = "slide",
+    jobs: Jobs = None,
     overwrite: Overwrite = False,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
 ):
     """Pool patch features into one row a patient, a table that a cohort.toml can name."""
     from tabular_trainers.embed.pool import pool_store
+    from tabular_trainers.parallel import cpu_count, use_cluster
 
-    with progress("pool") as tell:
+    with use_cluster(cluster, cluster_options), progress("pool") as tell:
         done = pool_store(
-            store, out, how, level, by, slides=slides, overwrite=overwrite, progress=tell
+            store,
+            out,
+            how,
+            level,
+            by,
+            slides=slides,
+            n_jobs=jobs or cpu_count(),
+            overwrite=overwrite,
+            progress=tell,
         )
     patients, slides = count(done.n_patients, "patient"), count(done.n_slides, "slide")
     typer.echo(f"{patients} from {slides}, {count(done.n_features, 'feature')}.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tabular_trainers.cli_options import Overwrite
+from tabular_trainers.cli_options import Cluster, ClusterOptions, Overwrite
 from tabular_trainers.cli_terminal import RESUME, fail, note, print_log, slow_progress, split_names
 from tabular_trainers.errors import SchemaError, count
 
@@ -84,20 +84,30 @@ def genes(
             metavar="FILE", help="Table of the cohort (patient_id). Default: all samples."
         ),
     ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Processes, each at one gene; for kmer, not for networks."
+        ),
+    ] = 1,
     overwrite: Overwrite = False,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
 ):
     """Write features of genes, one row a patient: what a haplotype has that the reference has not.
 
     Beside them lie the plain tables of mutations, which such features must be compared with. Run
     the same command again after any stop: what was encoded is kept. The exit code is 1 when a gene
-    failed.
+    failed. With --cluster, reference, weights and the folder of --out must lie on a disk that this
+    computer and all workers share.
     """
     from tabular_trainers.embed.genes.gene_engine import extract_genes
     from tabular_trainers.embed.genes.mutation_tables import read_patients
+    from tabular_trainers.parallel import use_cluster
 
     print_log()
     ctx.meta[RESUME] = "Run the same command again to go on: what was encoded is kept."
-    with slow_progress("genes") as tell:
+    with use_cluster(cluster, cluster_options), slow_progress("genes") as tell:
         done = extract_genes(
             split_names(genes),
             coordinates,
@@ -112,6 +122,7 @@ def genes(
             trust_remote_code=trust_remote_code,
             flank=flank,
             patients=read_patients(patients) if patients else None,
+            n_jobs=jobs,
             overwrite=overwrite,
             progress=tell,
         )

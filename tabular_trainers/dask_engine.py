@@ -73,15 +73,26 @@ class DaskEngine:
         A worker is its address and its scratch folder: the process that follows a dead one may have
         the same address.
         """
+        return {
+            (address, facts["local_directory"]): facts["status"]
+            for address, facts in sorted(self._identity().items())
+            if all(facts["resources"].get(k, 0) >= n for k, n in (resources or {}).items())
+        }
+
+    def describe_workers(self):
+        """Give the host and the resources of each worker."""
+        return [
+            {"host": facts["host"], "resources": dict(facts["resources"])}
+            for facts in self._identity().values()
+        ]
+
+    def _identity(self):
+        """Ask the scheduler for its workers: {address: what is known of it}."""
         with self._lost_is_said():
             found = self.client.sync(
                 self.client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_S
             )
-        return {
-            (address, facts["local_directory"]): facts["status"]
-            for address, facts in sorted(found["workers"].items())
-            if all(facts["resources"].get(k, 0) >= n for k, n in (resources or {}).items())
-        }
+        return found["workers"]
 
     @contextlib.contextmanager
     def _lost_is_said(self):

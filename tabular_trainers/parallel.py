@@ -81,6 +81,18 @@ def cluster_size():
     return None if cluster is None else len(cluster.workers())
 
 
+def cluster_workers():
+    """Describe the workers of the cluster in use, none on this machine.
+
+    Returns
+    -------
+    list of dict
+        ``host``, the computer, and ``resources``, what a worker declares, such as ``{"GPU": 1}``.
+    """
+    cluster = _CLUSTER.get()
+    return [] if cluster is None else cluster.describe_workers()
+
+
 def map_tasks(
     function,
     tasks,

@@ -15,15 +15,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tabular_trainers.embed.cluster_workers import cluster_device
 from tabular_trainers.embed.requirements import need
 from tabular_trainers.embed.whole_files import written_whole
-from tabular_trainers.errors import DataError, Problems
+from tabular_trainers.errors import DataError, Problems, SchemaError
+from tabular_trainers.parallel import cluster_size
 from tabular_trainers.schema import empty
 from tabular_trainers.tables import write_table
 
 from .encoders import ENCODERS, load_encoder
 from .gene_coordinates import read_genes
-from .gene_encoding import extract_gene
+from .gene_tasks import GeneWork, genes_here, genes_in_tasks
 from .mutation_tables import mutation_table
 from .mutations import mutations_of_calls
 from .reference import Reference
@@ -74,6 +76,7 @@ def extract_genes(
     trust_remote_code=False,
     flank=0,
     patients=None,
+    n_jobs=1,
     overwrite=False,
     progress=None,
 ):
@@ -82,7 +85,8 @@ def extract_genes(
     For each gene: the mean vector of each haplotype less that of the reference, averaged over both;
     their cosine distance; and of masked models the log-likelihood ratios of substitutions. What
     was encoded is kept by its hash, so the same call goes on after any stop, and more patients or
-    genes cost only what is new.
+    genes cost only what is new. On a cluster (``parallel.use_cluster``) the workers do the genes,
+    each with the encoder loaded once; ``reference`` and ``out`` lie on a disk that all share.
 
     Parameters
     ----------
@@ -105,10 +109,14 @@ def extract_genes(
         Bases on both sides of each gene.
     patients : collection of str, optional
         The cohort. Default: all samples.
+    n_jobs : int, default 1
+        Processes, each at one gene; for encoders without weights, as a network takes all processors
+        itself. Does not change any result.
     overwrite : bool, default False
         Replace ``out`` where it exists.
     progress : callable, optional
-        Called as ``progress(done, total, what)`` in windows of a gene.
+        Called as ``progress(done, total, what)`` in windows of a gene; of several at a time in
+        genes.
 
     Returns
     -------
@@ -125,7 +133,11 @@ def extract_genes(
     started, out = time.monotonic(), Path(out)
     _check_output(out, overwrite)
     genes = read_genes(symbols, coordinates, flank)
-    if isinstance(encoder, str):
+    is_here = cluster_size() is None and n_jobs == 1
+    resources = None
+    if not is_here:
+        device, resources = _device_elsewhere(device, encoder, n_jobs)
+    elif isinstance(encoder, str):
         encoder = load_encoder(
             encoder,
             weights,
@@ -136,22 +148,39 @@ def extract_genes(
         )
     bases = Reference(coordinates if reference is None else reference)
     calls = read_variants(variants, genes, bases, patients)
+    cache = out.with_suffix(".windows")
+    if is_here:
+        outcomes = genes_here(genes, bases, calls, encoder, cache, progress)
+        encoder_id, pretrained_on = encoder.id, list(encoder.pretrained_on)
+    else:
+        loading = {
+            "weights": weights and str(weights),
+            "device": device,
+            "layer": layer,
+            "revision": revision,
+            "trust_remote_code": trust_remote_code,
+        }
+        work = GeneWork(encoder, loading, str(bases.path), str(cache), calls)
+        outcomes, encoder_id, pretrained_on = genes_in_tasks(
+            genes, work, n_jobs, resources, progress
+        )
     parts, rows, failures = {}, [], []
-    for gene in genes:
-        try:
-            parts[gene.symbol], row = extract_gene(
-                gene, bases, calls, encoder, out.with_suffix(".windows"), progress
-            )
+    for symbol, outcome in outcomes:
+        if isinstance(outcome, str):
+            _LOG.error("gene %s failed: %s", symbol, outcome)
+            failures.append((symbol, outcome))
+        else:
+            parts[symbol], row = outcome
             rows.append(row)
-        except (ValueError, RuntimeError, MemoryError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            _LOG.error("gene %s failed: %s", gene.symbol, reason)
-            failures.append((gene.symbol, reason))
     options = {
         "genes": {g.symbol: f"{g.contig}:{g.start}-{g.end}{g.strand}" for g in genes},
         "flank": flank,
     }
-    facts = _facts(encoder, options)
+    facts = {
+        "encoder_id": encoder_id,
+        "pretrained_on": json.dumps(pretrained_on),
+        "options": json.dumps(options, sort_keys=True),
+    }
     runs = pd.DataFrame(rows, columns=list(empty("gene_runs")))
     failed = pd.DataFrame(failures, columns=list(empty("gene_failures")))
     mutations, runs_file, failures_file = (
@@ -203,6 +232,22 @@ def _check_output(out, overwrite):
     problems.raise_if_any()
 
 
+def _device_elsewhere(device, encoder, n_jobs):
+    """Give the device and the resources of tasks in other processes, where that makes sense."""
+    if not isinstance(encoder, str):
+        raise SchemaError("other processes load the encoder themselves: give its name.")
+    row = ENCODERS.get(encoder.partition(":")[0])
+    is_network = row is not None and row.needs_weights
+    if cluster_size() is not None:
+        return cluster_device(device, is_network)
+    if is_network:
+        raise SchemaError(
+            f"--jobs {n_jobs}: {encoder} takes all processors, or the card, in one process; each "
+            "more would load it once more to share them. Leave --jobs out, or use --cluster."
+        )
+    return "cpu", None
+
+
 def _choose_device(device, encoder):
     """Give the device; "auto" is a graphics card where there is one and the encoder can use it."""
     if device != "auto":
@@ -211,14 +256,6 @@ def _choose_device(device, encoder):
     if row is None or not row.needs_weights:
         return "cpu"
     return "cuda" if need("torch", extra="genes").cuda.is_available() else "cpu"
-
-
-def _facts(encoder, options):
-    return {
-        "encoder_id": encoder.id,
-        "pretrained_on": json.dumps(list(encoder.pretrained_on)),
-        "options": json.dumps(options, sort_keys=True),
-    }
 
 
 def _write(frame, path, facts):
