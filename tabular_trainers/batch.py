@@ -10,6 +10,7 @@ from tabular_trainers.batch_entries import BatchEntry
 from tabular_trainers.batch_hashes import Hasher
 from tabular_trainers.batch_jobs import MainJob
 from tabular_trainers.batch_plan import read_plan
+from tabular_trainers.batch_seen import check_seen
 from tabular_trainers.batch_state import STATE, read_json, running, state_file, write_json
 from tabular_trainers.batch_work import carry_out, failed_state, is_whole_copy, state_table
 from tabular_trainers.errors import ClusterError, Problems
@@ -72,13 +73,13 @@ def run_batch(plan, out=None, *, data=None, n_jobs=None, overwrite=False, progre
     """
     from tabular_trainers.batch_page import write_comparison
 
-    path = Path(plan)
-    plan = read_plan(path, data)
-    out = (Path(out) if out else Path("batches") / path.stem).absolute()
+    out = folder_of(plan, out)
+    plan = read_plan(plan, data)
     run_folder.check_out(out, overwrite=True, kind="batch")
     todo = find_todo(plan, out, overwrite)
     for folder in ("runs", "notebooks", STATE):
         (out / folder).mkdir(parents=True, exist_ok=True)
+    check_seen(out, plan)
     with living_lock(out / LOCK, str(out), "give another --out"):
         if not (out / FACTS).exists():
             write_json(out / FACTS, {"title": plan.title, "entries": []})
@@ -93,6 +94,11 @@ def run_batch(plan, out=None, *, data=None, n_jobs=None, overwrite=False, progre
     failures = tuple(entry for entry in entries if entry.status == "failed")
     found = sum(bool(state["reused"]) for state in ended.values())
     return Batch(out, len(ended) - found - len(failures), n_same + found, failures)
+
+
+def folder_of(plan, out=None):
+    """Give the folder of a batch, absolute; by default ``batches/<name of the plan>``."""
+    return (Path(out) if out else Path("batches") / Path(plan).stem).absolute()
 
 
 @dataclass(frozen=True)

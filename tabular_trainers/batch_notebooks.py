@@ -56,7 +56,7 @@ def notebook_jobs(entry, where, folder, data, problems):
             try:
                 convert_parameter(key, value, known)
             except SchemaError as error:
-                problems.add(f"{where}, {error}")
+                problems.add(f"{where}: {error}")
     if len(problems.messages) > before:
         return []
     varying = [key for key, values in axes.items() if len(values) > 1]

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from tabular_trainers.batch_jobs import MainJob, check_placeholders, fill
 from tabular_trainers.batch_notebooks import notebook_jobs
 from tabular_trainers.cohort_config import read_config
-from tabular_trainers.errors import Problems, SchemaError, count, listing, nearest, the_folder
+from tabular_trainers.errors import Problems, SchemaError, count, listing, nearest
 from tabular_trainers.feature_sets import LATE, blocks_of, is_late
 from tabular_trainers.toml_options import Options, in_words, read_toml
 
@@ -215,8 +215,8 @@ class _Reader:
             if not hits:
                 names = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
                 self.problems.add(
-                    f"{where}, cohorts: no file {pattern} beside {self.path.name}, in "
-                    f"{the_folder(self.path.parent.name)}.{nearest(path.name, names)}"
+                    f"{where}, cohorts: no file {pattern}, seen from {self.path.name}."
+                    f"{nearest(path.name, names)}"
                 )
             found.update(dict.fromkeys(hits))
         return list(found)
@@ -321,9 +321,10 @@ class _Reader:
                     "or give a number of folds."
                 )
         known = {"cohort": cohort.stem, "data": data or str(cohort.parent)}
+        n_before = len(self.problems.messages)
         check_placeholders(folds, known, f"{where}, folds", self.problems)
         path = (self.path.parent / Path(fill(folds, known)).expanduser()).absolute()
-        if not path.exists():
+        if len(self.problems.messages) == n_before and not path.exists():
             self.problems.add(
                 f"{where}: folds {folds}: nothing is there; expected a folder of splits_k.csv or a "
                 "folds.parquet. {data} stands for the folder of the tables, {cohort} for the name "

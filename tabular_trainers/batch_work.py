@@ -69,7 +69,7 @@ def _main_job(context, job, inputs, tell):
     while True:
         try:
             runs.run(
-                _cohort(job, inputs),
+                cohort_of(job, inputs),
                 endpoint=job.endpoint,
                 folds=job.folds,
                 seed=job.seed,
@@ -90,7 +90,8 @@ def _written(out):
     return file.stat().st_mtime_ns if file.exists() else None
 
 
-def _cohort(job, inputs):
+def cohort_of(job, inputs):
+    """Load the cohort of a main job; once where several runs of it follow each other."""
     key = (job.cohort, job.data, inputs)
     if key not in _LAST:
         _LAST.clear()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tabular_trainers.cli_options import Cluster, ClusterOptions, Jobs
-from tabular_trainers.cli_terminal import RESUME, fail
+from tabular_trainers.cli_terminal import RESUME, align, fail
 from tabular_trainers.errors import count
 
 
@@ -51,6 +51,9 @@ def batch(
         "Run the same command again to go on: whole runs, and finished folds of others, are kept "
         "and used again."
     )
+    if dry_run:
+        _dry_run(plan, out, data, jobs, overwrite)
+        return
     with use_cluster(cluster, cluster_options), _progress() as tell:
         done = run_batch(
             plan, out, data=data, n_jobs=jobs, overwrite=overwrite, progress=tell
@@ -67,6 +70,52 @@ def batch(
         fail(
             f"{count(len(lines), 'run')} failed; the same command tries again.\n{text}", code=1
         )  # fmt: skip
+
+
+def _dry_run(path, out, data, jobs, overwrite):
+    from tabular_trainers.batch import find_todo, folder_of
+    from tabular_trainers.batch_estimate import estimate_seconds, list_runs
+    from tabular_trainers.batch_plan import read_plan
+    from tabular_trainers.parallel import cpu_count
+
+    plan = read_plan(path, data)
+    todo = find_todo(plan, folder_of(path, out), overwrite)
+    listed = list_runs(plan, todo)
+    rows = [("run", "", "patients", "columns", "folds", "feature sets", "models")]
+    for run in listed:
+        state = "fails" if run.problem else "to do" if run.waits else "whole"
+        names = (", ".join(run.feature_sets), ", ".join(run.models))
+        rows.append((run.job.name, state, run.n_patients, run.n_columns, run.n_folds, *names))
+    typer.echo(align(rows, indent=""))
+    for run in listed:
+        if run.problem:
+            typer.echo(f"{run.job.name} will fail: {run.problem}")
+    n_notebooks = sum(run.n_patients is None and not run.problem for run in listed if run.waits)
+    n_workers = jobs or cpu_count()
+    told = f"{count(len(plan.jobs), 'run')}, {len(todo.waiting):,} to do."
+    if found := estimate_seconds(listed, todo.inputs, n_workers):
+        seconds, timed, spent = found
+        told += (
+            f" About {_duration(seconds)} on {count(n_workers, 'process', 'processes')}: a run of "
+            f"at most 200 patients of {timed.job.name}, two folds and one trial, took {spent:.0f} s; "
+            "time is taken to grow with patients, columns, folds and trials."
+        )
+    if n_notebooks:
+        told += f" {count(n_notebooks, 'notebook')} not counted."
+    typer.echo(told)
+
+
+def _duration(seconds):
+    """Write a time roughly.
+
+    Examples
+    --------
+    >>> _duration(40), _duration(700), _duration(9000)
+    ('1 minute', '12 minutes', '2.5 hours')
+    """
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return count(max(1, round(seconds / 60)), "minute")
 
 
 @contextlib.contextmanager
