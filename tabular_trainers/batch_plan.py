@@ -216,7 +216,7 @@ class _Reader:
                 names = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
                 self.problems.add(
                     f"{where}, cohorts: no file {pattern}, seen from {self.path.name}."
-                    f"{nearest(path.name, names)}"
+                    f"{'' if glob.has_magic(pattern) else nearest(path.name, names)}"
                 )
             found.update(dict.fromkeys(hits))
         return list(found)

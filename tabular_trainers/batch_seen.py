@@ -42,8 +42,8 @@ def check_seen(out, plan):
     if len(missing):
         raise SchemaError(
             f"workers do not see {listing(missing['missing'].unique())} (on "
-            f"{listing(missing['host'].unique())}). Use a folder that this computer and all workers "
-            "share."
+            f"{listing(missing['host'].unique())}). Use a folder that this computer and every "
+            "worker share."
         )
 
 

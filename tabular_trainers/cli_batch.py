@@ -97,8 +97,8 @@ def _dry_run(path, out, data, jobs, overwrite):
         seconds, timed, spent = found
         told += (
             f" About {_duration(seconds)} on {count(n_workers, 'process', 'processes')}: a run of "
-            f"at most 200 patients of {timed.job.name}, two folds and one trial, took {spent:.0f} s; "
-            "time is taken to grow with patients, columns, folds and trials."
+            f"at most 200 patients of {timed.job.name}, with two folds and one trial, took "
+            f"{spent:.0f} s; time is taken to grow with patients, columns, folds and trials."
         )
     if n_notebooks:
         told += f" {count(n_notebooks, 'notebook')} not counted."
