@@ -92,7 +92,7 @@ def random_effects(estimates, standard_errors):
     --------
     >>> found = random_effects([0.02, 0.05, 0.01, 0.03], [0.010, 0.012, 0.008, 0.015])
     >>> [round(value, 4) for value in (found.estimate, found.lower, found.upper, found.tau2)]
-    [0.0246, -0.0024, 0.0517, 0.0002]
+    [0.0259, -0.0025, 0.0542, 0.0002]
     """
     from scipy.special import chdtrc, stdtr, stdtrit
 
