@@ -12,7 +12,7 @@ from tabular_trainers.errors import SchemaError
 from tabular_trainers.parallel import use_cluster
 from tabular_trainers.schema import schema_names, validate
 from tabular_trainers.tables import read_written
-from tests.dask_workers import dask_workers
+from tests.dask_workers import ONE_THREAD, dask_workers
 
 SETTINGS = {
     "feature_sets": ["clinical+genomics"],
@@ -124,7 +124,7 @@ def _assert_same_run(out, again):
 def test_dask_does_not_change_a_byte_and_a_worker_may_die(cohort, finished, tmp_path):
     out, seen = finished
 
-    with dask_workers(2) as dask, use_cluster(dask.name):
+    with dask_workers(2, *ONE_THREAD, "--no-nanny") as dask, use_cluster(dask.name):
 
         def kill_one(done, total, what):
             if done == len(seen) // 3:
