@@ -175,7 +175,7 @@ def _known(name):
 
 
 def _defaults(keywords):
-    """One thread a worker, the Python that runs this, and no dashboard on a port that is taken."""
+    """Give what is not said: workers of one thread, and the Python that runs this."""
     defaults = {
         "python": sys.executable,
         "processes": keywords["cores"],
