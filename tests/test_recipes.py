@@ -128,3 +128,17 @@ def test_laml(recipes, real_data, tmp_path):
     assert (len(analysis.y), analysis.y["event"].sum()) == (187, 121)
     assert len(analysis.feature_sets["genomics"]) == 23
     assert (cohort.endpoint("os").table["time"] == 0.5).sum() == 13
+
+
+def test_the_plan_over_the_tcga_recipes_asks_for_all_of_them(root, tmp_path):
+    from tabular_trainers.batch_plan import read_plan
+
+    for name in TCGA:
+        (tmp_path / "splits" / f"tcga_{name}").mkdir(parents=True)
+    plan = read_plan(root / "notebooks" / "plans" / "tcga.toml", tmp_path)
+    assert [job.name for job in plan.jobs] == [f"tcga_{name}_os" for name in TCGA]
+    assert [job.folds for job in plan.jobs] == [tmp_path / "splits" / f"tcga_{n}" for n in TCGA]
+    assert plan.jobs[0].settings == {
+        "feature_sets": ["clinical", "genomics", "clinical+genomics"],
+        "models": ["cox", "rsf", "xgb"],
+    }
