@@ -149,6 +149,7 @@ def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
     results = map_tasks(fit_fold, tasks, plan, n_jobs, store, progress)
     trials = _join(results, "trials")
     predictions, survival = _join(results, "predictions"), _join(results, "survival")
+    del results  # as large as the joined tables, which the measures stand beside
     if len(plan.models) > 1:
         best = _selected_models(trials, plan.models)
         predictions = _add_selected(predictions, best)

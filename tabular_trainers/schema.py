@@ -114,7 +114,9 @@ def validate(frame, name, where=None):
             )
         else:
             cast[column] = series
-    result = pd.DataFrame(cast)
+    # The columns are new already, and a national cohort has ten million rows of curves: a copy
+    # here, and one of pandera's, would be the most memory of its run.
+    result = pd.DataFrame(cast, copy=False)
     for message in _pandera_messages(result, contract, where, source):
         problems.add(message)
     problems.raise_if_any()
@@ -190,7 +192,7 @@ def _pandera_messages(frame, contract, where, source):
         texts[column, "not_nullable"] = "empty", _WORDS[field["type"]]
         columns[column] = pandera.Column(None, checks, nullable=not rules.get("required", False))
     try:
-        pandera.DataFrameSchema(columns).validate(frame, lazy=True)
+        pandera.DataFrameSchema(columns).validate(frame, lazy=True, inplace=True)
     except pandera.errors.SchemaErrors as error:
         failures = error.failure_cases
         for (column, check), group in failures.groupby(["column", "check"], sort=False):

@@ -32,6 +32,7 @@ MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan")
 ENCODER = ("encoder_id", "pretrained_on")
 POOLING = ("how", "level", "by")
 DESCRIPTIVE = "descriptive"  # "true" where all patients of the table had a say in its columns
+ROWS_AT_ONCE = 1 << 20  # of a Parquet file, written at a time: a row group
 STRIP_CELLS = 1 << 20  # of a Parquet file, read at a time
 
 
@@ -141,8 +142,17 @@ def write_table(frame, name, path, metadata=None):
         "boolean": pa.bool_(),
     }
     fields = [pa.field(f["name"], types[f["type"]]) for f in load_schema(name)["fields"]]
-    table = pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False)
-    pq.write_table(table.replace_schema_metadata(dict(sorted(facts.items()))), path)
+    schema = pa.schema(fields, metadata=dict(sorted(facts.items())))
+    try:
+        with pq.ParquetWriter(path, schema) as writer:
+            for start in range(0, max(len(frame), 1), ROWS_AT_ONCE):
+                part = frame.iloc[start : start + ROWS_AT_ONCE]
+                # never a second whole table: curves of a national cohort have ten million rows
+                table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
+                writer.write_table(table, ROWS_AT_ONCE)
+    except BaseException:
+        Path(path).unlink(missing_ok=True)  # half a table is none
+        raise
 
 
 def read_written(path, name=None):

@@ -1,5 +1,6 @@
 import gzip
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -256,6 +257,34 @@ def test_the_same_table_gives_the_same_bytes(tmp_path):
     assert hash_file(str(tmp_path / "a.parquet")) == hash_file(str(tmp_path / "b.parquet"))
     write_table(FOLDS, "folds", tmp_path / "c.parquet", {"seed": "2"})
     assert hash_file(str(tmp_path / "a.parquet")) != hash_file(str(tmp_path / "c.parquet"))
+
+
+def test_a_large_table_is_written_piece_by_piece(tmp_path, monkeypatch):
+    """Row groups, and so the bytes, are those that Arrow makes of the whole table."""
+    monkeypatch.setattr("tabular_trainers.tables.ROWS_AT_ONCE", 2)
+    frame = pd.concat([FOLDS.assign(repeat=k) for k in range(5)], ignore_index=True)
+    write_table(frame, "folds", tmp_path / "folds.parquet", {"seed": "1"})
+    pd.testing.assert_frame_equal(read_tables(tmp_path)["folds"], frame)
+    whole = pq.read_table(tmp_path / "folds.parquet")
+    pq.write_table(whole, tmp_path / "whole.parquet", row_group_size=2)
+    same = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("folds", "whole")]
+    assert same[0] == same[1]
+
+
+def test_a_table_that_cannot_be_written_to_its_end_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tabular_trainers.tables.ROWS_AT_ONCE", 1)
+    calls = iter([None])
+    original = pa.Table.from_pandas
+
+    def failing(*given, **named):
+        next(calls)  # the second call ends it
+        return original(*given, **named)
+
+    arrow = vars(pa) | {"Table": SimpleNamespace(from_pandas=failing)}
+    monkeypatch.setattr("tabular_trainers.tables.pa", SimpleNamespace(**arrow))
+    with pytest.raises(StopIteration):
+        write_table(FOLDS, "folds", tmp_path / "folds.parquet")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_table_that_breaks_its_contract_is_not_written(tmp_path):
