@@ -25,6 +25,7 @@ from series import SERIES
 HERE = Path(__file__).parent
 STORE = HERE / "results.json"
 ACCURACY = HERE / "forest_accuracy.json"
+NATIONAL, BATCH = HERE / "national.json", HERE / "batch_overhead.json"
 LONG = 60.0  # CPU seconds: measured once
 
 
@@ -54,11 +55,22 @@ def main():
         keep(known, row.name, {"sides": measure_row(row, options, old)}, options)
     for series in (series for series in SERIES if series.name in chosen):
         keep(known, series.name, {"points": measure_series(series, options)}, options)
-    text = render(ROWS, SERIES, known, read(ACCURACY))
     if options.quick:
-        print(text)
+        print(render(ROWS, SERIES, known, read(ACCURACY)))
         return
-    (HERE / "RESULTS.md").write_text(text)
+    write_results()
+
+
+def write_results():
+    """Write RESULTS.md of all that is known."""
+    from national_results import batch_text, text
+
+    parts = [
+        render(ROWS, SERIES, read(STORE), read(ACCURACY)),
+        text(read(NATIONAL), HERE),
+        batch_text(read(BATCH)),
+    ]
+    (HERE / "RESULTS.md").write_text("\n".join(part for part in parts if part))
 
 
 def read(path):
