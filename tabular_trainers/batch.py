@@ -1,6 +1,7 @@
 """Many runs from one plan, each done once, and one page that compares them."""
 
 import contextlib
+import shutil
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from tabular_trainers.batch_state import STATE, read_json, running, state_file, 
 from tabular_trainers.batch_work import carry_out, failed_state, is_whole_copy, state_table
 from tabular_trainers.errors import ClusterError, Problems
 from tabular_trainers.living_lock import living_lock
-from tabular_trainers.notebook_run import partial_name
 
 LOOK_S = 1.0  # how often progress is told
 FACTS = "batch.json"
@@ -77,16 +77,17 @@ def run_batch(plan, out=None, *, data=None, n_jobs=None, overwrite=False, progre
     plan = read_plan(plan, data)
     run_folder.check_out(out, overwrite=True, kind="batch")
     todo = find_todo(plan, out, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FACTS).touch()  # first of all: it says that the folder is a batch's
     for folder in ("runs", "notebooks", STATE):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        (out / folder).mkdir(exist_ok=True)
     check_seen(out, plan)
     with living_lock(out / LOCK, str(out), "give another --out"):
-        if not (out / FACTS).exists():
-            write_json(out / FACTS, {"title": plan.title, "entries": []})
+        _clear_left_overs(out)
         n_same = len(plan.jobs) - len(todo.waiting)
         with _told(out, progress, len(plan.jobs), n_same) as tick:
             ended = _do(todo, out, overwrite, n_jobs, tick)
-        entries = [_entry(job, out, ended.get(job.name)) for job in plan.jobs]
+        entries = [_entry(job, ended.get(job.name)) for job in plan.jobs]
         write_json(
             out / FACTS, {"title": plan.title, "entries": [asdict(entry) for entry in entries]}
         )
@@ -196,12 +197,10 @@ def _do(todo, out, overwrite, n_jobs, tick):
     return {key: found["state"].iloc[0].to_dict() for key, found in ended.items()}
 
 
-def _entry(job, out, state):
+def _entry(job, state):
     main = isinstance(job, MainJob)
     status, reason = ("done", None) if state is None else (state["status"], state["reason"])
     path = Path("runs") / job.name if main else Path("notebooks") / f"{job.name}.ipynb"
-    if not main and status == "failed" and (out / partial_name(path)).exists():
-        path = partial_name(path)
     return BatchEntry(
         name=job.name,
         what="run" if main else "notebook",
@@ -214,11 +213,21 @@ def _entry(job, out, state):
     )
 
 
+def _clear_left_overs(out):
+    """Remove what a killed command leaves half written; never a run or a notebook."""
+    for pattern in (
+        "*.partial-*",
+        f"{STATE}/*.partial-*",
+        f"{STATE}/*.progress",
+        f"{STATE}/seen-*",
+    ):
+        for left in out.glob(pattern):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _told(out, progress, total, done):
     """Tell progress once a second while the block runs; gives what counts ended runs."""
-    for left in (out / STATE).glob("*.progress"):
-        left.unlink(missing_ok=True)
     ended = [done]
 
     def tick(key):

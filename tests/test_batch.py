@@ -149,6 +149,20 @@ def test_another_folder_is_left_alone(tmp_path, quick):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.docx"]
 
 
+def test_what_a_killed_command_left_half_written_goes(tmp_path, quick):
+    out = tmp_path / "out"
+    (out / "state").mkdir(parents=True)
+    (out / ".tables.partial-1").mkdir()
+    for name in ("batch.json", "a.json.partial-1", "state/b.json.partial-1", "state/b_os.progress"):
+        (out / name).touch()
+    assert counts(run_batch(write_plan(tmp_path), out, n_jobs=1)) == (2, 0, 0)
+    assert sorted(files(out)) == [
+        "batch.json", "runs/a_os/run.json", "runs/b_os/run.json", "state/a_os.json",
+        "state/b_os.json",
+    ]  # fmt: skip
+    assert not (out / ".tables.partial-1").exists()
+
+
 def test_a_batch_that_a_living_process_holds_is_refused(tmp_path, quick):
     (tmp_path / "out" / "state").mkdir(parents=True)
     (tmp_path / "out" / "batch.json").write_text("{}")
@@ -191,7 +205,8 @@ def test_notebooks_fail_alone_keep_their_partial_copy_and_are_done_once(tmp_path
     assert counts(batch) == (1, 0, 1)
     assert printed(out / "notebooks" / "small-n-1.ipynb") == "6.0\n"
     (failure,) = batch.failures
-    assert failure.path == "notebooks/small-n-0.partial.ipynb"
+    assert failure.path == "notebooks/small-n-0.ipynb"
+    assert printed(out / "notebooks" / "small-n-0.partial.ipynb") == ""
     assert failure.reason == (
         "ZeroDivisionError: division by zero The notebook stopped at cell [3]; what ran is in "
         "small-n-0.partial.ipynb."
