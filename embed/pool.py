@@ -24,7 +24,8 @@ LEVELS = tuple(CONTRACTS)
 BY = ("slide", "patch")
 _LOG = logging.getLogger("tabular_trainers")
 _SHOWN = 20  # ids in a note
-TASK_BYTES = 1 << 27  # of vectors, a second or so: what is less is not worth another process
+TASK_BYTES = 1 << 27  # of vectors: a tenth of a second, from a disk a second or so
+PROCESS_BYTES = 1 << 31  # as long as it takes to start a process: with less, fewer are started
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def pool_store(
         For a folder of others: table with ``slide_id`` (a file's name without its ending) and
         ``patient_id``. Default: each file is a patient of its own.
     n_jobs : int, default 1
-        Processes. Does not change any result.
+        Processes at most: no more than have 2 GB of vectors each. Does not change any result.
     overwrite : bool, default False
         Replace ``out`` where it exists.
     progress : callable, optional
@@ -164,7 +165,8 @@ def _pool(bags, levels, statistic, by, n_jobs, progress):
         of_patient = {patient: list(map(_absolute, own)) for patient, own in of_patient.items()}
         check_workers_see(list(next(iter(of_patient.values()))[0].paths.values()))
     dims = {level: len(bags.columns[level]) for level in levels}
-    tasks = _in_tasks(of_patient)
+    tasks, n_bytes = _in_tasks(of_patient)
+    n_jobs = min(n_jobs, n_bytes // PROCESS_BYTES + 1)
     sizes = {task.key: sum(map(len, task.arguments[0])) for task in tasks}
     done = 0
 
@@ -191,8 +193,8 @@ def _absolute(bag):
 
 
 def _in_tasks(of_patient):
-    """Deal patients to tasks, in their order, by the size of their files."""
-    tasks, held, size, last = [], [], 0, None
+    """Deal patients to tasks, in their order, by the size of their files; give all their bytes."""
+    tasks, held, size, total, last = [], [], 0, 0, None
     for patient, own in of_patient.items():
         more = sum(path.stat().st_size for bag in own for path in bag.paths.values())
         if held and size + more > TASK_BYTES:
@@ -200,8 +202,9 @@ def _in_tasks(of_patient):
             held, size = [], 0
         held.append(own)
         size += more
+        total += more
         last = patient
-    return [*tasks, Task(f"patient {last}", (held,))]
+    return [*tasks, Task(f"patient {last}", (held,))], total
 
 
 def _pool_patients(pooling, patients):

@@ -1,5 +1,6 @@
 """Two Dask workers give, byte for byte, what one process here gives, whatever becomes of them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -36,13 +37,19 @@ N = 3
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Two workers, one of which says that it has a card."""
+def started():
+    """Start two workers, one of which says that it has a card."""
     with dask_workers(1) as started:
         started.add_worker("--nthreads", "1", "--memory-limit", "0", "--resources", "GPU=1")
         with use_cluster(started.name):
             until(lambda: len(cluster_workers.cluster_workers()) == 2)
-        yield started.name
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cluster(started):
+    """Name them, as --cluster takes it."""
+    return started.name
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +221,59 @@ def test_a_process_ends_with_the_one_that_started_it(slides, tmp_path):
     assert psutil.wait_procs(family, timeout=20)[1] == []
 
 
+def at_work(started):
+    """Find what extracts slides, and what reads them, below the workers."""
+    found = []
+    for worker in started.workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += psutil.Process(worker.pid).children(recursive=True)
+    return [process for process in found if "_processes import serve" in command_of(process)]
+
+
+def command_of(process):
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_stops_and_deaths_leave_no_process_and_end_in_the_same_store(started, tmp_path):
+    slides, out = tmp_path / "slides", tmp_path / "there"
+    slides.mkdir()
+    for i in range(6):
+        write_slide(slides / f"S{i}.tiff", i, 1280, 800, (10, 1270, 20 * i, 790))
+    command = [sys.executable, "-c", "from tabular_trainers.cli import main; main()", "embed"]
+    command += ["slides", slides, "--out", out, "--workers", "1", "--cluster", started.name]
+
+    def start():
+        return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+
+    run = start()
+    until(lambda: list(out.glob("patch/*.parquet")))
+    left = at_work(started)
+    run.send_signal(signal.SIGINT)
+    _, notes = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert notes.splitlines()[-1] == (
+        "Stopped. Run the same command again to go on: slides that are done are left alone."
+    )
+    assert left
+    assert psutil.wait_procs(left, timeout=30)[1] == []
+    until(lambda: not at_work(started))
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("patch/*.parquet")}
+    run = start()
+    until(lambda: at_work(started) and len(list(out.glob("patch/*.parquet"))) > len(kept))
+    left = at_work(started)
+    left[0].parent().kill()  # the worker itself; its nanny starts another
+    _, notes = run.communicate(timeout=300)
+    assert run.returncode == 0, notes
+    assert psutil.wait_procs(left, timeout=30)[1] == []
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    extract_slides(slides, tmp_path / "here", n_workers=2)
+    assert contents(out) == contents(tmp_path / "here")
+
+
 # --- the disk and the cards ----------------------------------------------------------------------
 
 
@@ -347,6 +407,7 @@ def write_store(folder, n=12, bad=()):
 
 def test_pooling_gives_the_same_bytes_anywhere(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "TASK_BYTES", 16_000)
+    monkeypatch.setattr(pool, "PROCESS_BYTES", 20_000)
     monkeypatch.chdir(tmp_path)
     write_store(tmp_path / "store")
     seen = []
@@ -354,13 +415,17 @@ def test_pooling_gives_the_same_bytes_anywhere(cluster, tmp_path, monkeypatch):
     assert seen[-1] == (12, 12, "patient p5")
     assert 2 < len(seen) < 6  # several tasks, of several patients
     assert [call[0] for call in seen] == sorted({call[0] for call in seen})
+    asked = []
+    monkeypatch.setattr(pool, "map_tasks", lambda *a, **k: asked.append(a[3]) or map_tasks(*a, **k))
     two = pool_store("store", "two.parquet", "quantiles", n_jobs=2)
+    pool_store("store", "many.parquet", "quantiles", n_jobs=50)
+    assert asked == [2, 3]  # 44 kB
     assert two.n_vectors == done.n_vectors == sum(range(40, 52))
     options = ("pool", "store", "--how", "quantiles", "--cluster", cluster)
     assert call(*options, "--out", "workers.parquet")[0] == 0
     monkeypatch.setattr(pool, "TASK_BYTES", 1 << 27)
     pool_store("store", "whole.parquet", "quantiles")
-    names = ["one", "two", "workers", "whole"]
+    names = ["one", "two", "many", "workers", "whole"]
     assert len({(tmp_path / f"{name}.parquet").read_bytes() for name in names}) == 1
 
 
