@@ -59,16 +59,14 @@ def write_comparison(out, title, entries):
 def links(out, entries):
     """Return where each entry's report or notebook lies, as a link of the page, by name.
 
-    What is not there has no link; of a failed notebook it is what ran of it.
+    What is not there has no link, nor has what an earlier batch left of a run that failed now. A
+    failed notebook leads to what ran of it.
     """
     found = {}
     for entry in entries:
-        place = entry.path
-        if entry.what == "run":
-            place = f"{entry.path}/report.html"
-        elif entry.status == "failed":
-            place = f"{entry.path.removesuffix('.ipynb')}.partial.ipynb"
-        if (Path(out) / place).is_file():
+        place = f"{entry.path}/report.html" if entry.what == "run" else entry.path
+        whole = entry.status == "done" or place.endswith(".partial.ipynb")
+        if whole and (Path(out) / place).is_file():
             found[entry.name] = quote(place)
     return found
 

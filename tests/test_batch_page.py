@@ -283,21 +283,24 @@ def test_many_failures_are_folded():
     assert len(box.details.find_all("li")) == 3
 
 
-def test_links_lead_to_what_is_there(tmp_path):
-    def entry(what, name, status="done"):
-        path = f"runs/{name}" if what == "run" else f"notebooks/{name}.ipynb"
-        return BatchEntry(name, what, None, None, None, path, status, None)
+def test_links_lead_to_what_is_there_and_of_this_batch(tmp_path):
+    def entry(path, status="done"):
+        what = "run" if path.startswith("runs") else "notebook"
+        return BatchEntry(path.split("/")[1], what, None, None, None, path, status, None)
 
-    for path in ("runs/a b", "notebooks"):
-        (tmp_path / path).mkdir(parents=True)
-    for path in ("runs/a b/report.html", "notebooks/n.ipynb", "notebooks/f.partial.ipynb"):
-        (tmp_path / path).touch()
-    entries = [entry("run", "a b"), entry("run", "gone"), entry("notebook", "n")]
-    entries.append(entry("notebook", "f", "failed"))
+    entries = [entry("runs/a b"), entry("runs/old", "failed"), entry("runs/gone")]
+    entries += [entry("notebooks/n.ipynb"), entry("notebooks/old.ipynb", "failed")]
+    entries += [entry("notebooks/f.partial.ipynb", "failed")]
+    for name in ("runs/a b", "runs/old", "notebooks"):
+        (tmp_path / name).mkdir(parents=True)
+    for one in entries:
+        place = tmp_path / one.path / "report.html" if one.what == "run" else tmp_path / one.path
+        if one.name != "gone":
+            place.touch()
     assert batch_page.links(tmp_path, entries) == {
         "a b": "runs/a%20b/report.html",
-        "n": "notebooks/n.ipynb",
-        "f": "notebooks/f.partial.ipynb",
+        "n.ipynb": "notebooks/n.ipynb",
+        "f.partial.ipynb": "notebooks/f.partial.ipynb",
     }
 
 
