@@ -431,7 +431,8 @@ def test_notebook_refuses(refused, tmp_path):
         (
             ["quickstrat", "-o", out],
             "unknown notebook 'quickstrat'; known: quickstart, survival_baselines, classification, "
-            "embed_slides, embed_genes, explain_pathology. Did you mean 'quickstart'?",
+            "embed_slides, embed_genes, explain_pathology, batch, scale_out. Did you mean "
+            "'quickstart'?",
         ),
         (
             ["quickstart", "-o", tmp_path / "mine.ipynb"],

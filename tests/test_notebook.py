@@ -185,7 +185,7 @@ def test_unknown_notebook():
         notebook_run.find_notebook("quikstart")
     assert str(caught.value) == (
         "unknown notebook 'quikstart'; known: quickstart, survival_baselines, classification, "
-        "embed_slides, embed_genes, explain_pathology. Did you mean 'quickstart'?"
+        "embed_slides, embed_genes, explain_pathology, batch, scale_out. Did you mean 'quickstart'?"
     )
 
 
@@ -297,3 +297,32 @@ def test_parameters_of_the_tutorials_are_options_of_run_but_for_those_they_name(
     options = set(inspect.signature(cli.run).parameters)
     assert set(known) - options <= {"patients", "external", "external_data"}
     assert all(parameter["help"] for parameter in known.values())
+
+
+def executed(name, tmp_path, *parameters):
+    """Run a tutorial into a folder; return the texts it printed, its pictures and its errors."""
+    parameters = [f"out={tmp_path / 'work'}", *parameters]
+    out = notebook_run.execute_notebook(name, tmp_path / "executed.ipynb", parameters)
+    cells = nbformat.read(out, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+    return printed(out), sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+def test_batch_tutorial_pools_its_cohorts(tmp_path):
+    text, n_pictures = executed("batch", tmp_path, "patients=80", "folds=2")
+    assert "6 done, 0 used again, 0 failed" in text
+    assert n_pictures == 1
+    assert (tmp_path / "work" / "batch" / "index.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+def test_scale_out_tutorial_gives_the_same_numbers_there_and_here(tmp_path):
+    pytest.importorskip("distributed")
+    text, _ = executed("scale_out", tmp_path, "patients=80")
+    assert "--cluster dask://127.0.0.1:" in text
+    assert text.count(": True") == 5
+    assert "False" not in text
