@@ -16,6 +16,7 @@ import pytest
 
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.parallel import Task, cluster_size, map_tasks, use_cluster
+from tests.batch_plans import write_plan
 from tests.test_bad_input import write_cohort
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -156,3 +157,14 @@ def test_a_run_that_loses_a_job_ends_in_the_same_tables(tmp_path):
     assert len(tables(tmp_path / "here")) > 10
     assert tables(tmp_path / "there") == tables(tmp_path / "here")
     wait_until(lambda: not jobs())
+
+
+def test_a_batch_gives_the_same_comparison(tmp_path):
+    plan = write_plan(tmp_path, ("a", "b", "c"))
+    subprocess.run([*COMMAND, "batch", plan, "--out", "here"], check=True)
+    subprocess.run([*COMMAND, "batch", plan, "--out", "there", *ON_SLURM], check=True)
+    assert set(tables(tmp_path / "here")) >= {"comparison.parquet", "pools.parquet"}
+    assert tables(tmp_path / "there") == tables(tmp_path / "here")
+    assert (tmp_path / "there/index.html").read_bytes() == (
+        tmp_path / "here/index.html"
+    ).read_bytes()
