@@ -26,6 +26,7 @@ QUEUES = {
 TESTED = ("slurm",)
 JOBS = "jobs"
 RENEW_S = 10.0  # how often jobs that have ended are looked for
+GONE_LOOKS = 3  # a worker that died is there again before, if its job still runs
 
 
 @contextlib.contextmanager
@@ -96,8 +97,21 @@ def _told_of_submission(job, submitted):
 
 
 def _renew(cluster, jobs, ended):
-    """Start jobs whose workers have gone anew; a job that never had one is left alone."""
+    """Start jobs whose workers have all gone anew; a job that never had one is left alone."""
+    absent = {}  # job that had workers -> looks since then
     while not ended.wait(RENEW_S):
+        alive = {facts["name"] for facts in list(cluster.scheduler_info["workers"].values())}
+        for name, spec in list(cluster.worker_spec.items()):
+            if alive & {f"{name}{suffix}" for suffix in spec.get("group", [""])}:
+                absent[name] = 0
+            elif name in absent:
+                absent[name] += 1
+                if absent[name] == GONE_LOOKS:
+                    # Dask forgets a job of one process by itself, and one of several never
+                    job = cluster.workers.pop(name, None)
+                    if job is not None:
+                        cluster.loop.add_callback(job.close)
+                    del absent[name]
         cluster.scale(jobs=jobs)
 
 

@@ -106,6 +106,17 @@ def test_tasks_run_side_by_side_in_two_jobs_and_those_that_end_are_started_anew(
     wait_until(lambda: not jobs())
 
 
+def test_a_job_of_several_workers_is_started_anew_too(tmp_path):
+    options = OPTIONS.replace("jobs = 2", "jobs = 1").replace("cores = 1", "cores = 2")
+    (tmp_path / "cluster.toml").write_text(options)
+    with use_cluster("slurm", "cluster.toml"):
+        wait_until(lambda: cluster_size() == 2)
+        (job,) = jobs()
+        slurm("scancel", job)
+        wait_until(lambda: set(jobs()) - {job})
+    wait_until(lambda: not jobs())
+
+
 def test_what_slurm_refuses_is_one_clear_error(tmp_path):
     (tmp_path / "cluster.toml").write_text(OPTIONS + 'queue = "no_such_partition"\n')
     with (
