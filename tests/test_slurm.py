@@ -35,7 +35,7 @@ COMMAND = (sys.executable, "-c", "from tabular_trainers.cli import main; main()"
 RUN = ("run", "cohort.toml", "--models", "cox", "--folds", "3", "--trials", "1")
 RUN += ("--feature-sets", "clinical,clinical+genomics")
 ON_SLURM = ("--cluster", "slurm", "--cluster-options", "cluster.toml")
-PATIENCE_S = 120  # for what takes a few seconds on an idle computer
+PATIENCE_S = 300  # for what takes a few seconds on an idle computer
 
 
 @pytest.fixture(autouse=True, scope="module")
