@@ -6,6 +6,7 @@ import logging
 import queue
 import sys
 import threading
+import time
 import tomllib
 from pathlib import Path
 
@@ -25,8 +26,8 @@ QUEUES = {
 }
 TESTED = ("slurm",)
 JOBS = "jobs"
-RENEW_S = 10.0  # how often jobs that have ended are looked for
-GONE_LOOKS = 3  # a worker that died is there again before, if its job still runs
+LOOK_S = 1.0  # how often jobs that have ended are looked for
+GONE_S = 30.0  # a worker that died is there again before, if its job still runs
 
 
 @contextlib.contextmanager
@@ -98,20 +99,19 @@ def _told_of_submission(job, submitted):
 
 def _renew(cluster, jobs, ended):
     """Start jobs whose workers have all gone anew; a job that never had one is left alone."""
-    absent = {}  # job that had workers -> looks since then
-    while not ended.wait(RENEW_S):
+    seen = {}  # job -> when it last had a worker
+    while not ended.wait(LOOK_S):
+        now = time.monotonic()
         alive = {facts["name"] for facts in list(cluster.scheduler_info["workers"].values())}
         for name, spec in list(cluster.worker_spec.items()):
             if alive & {f"{name}{suffix}" for suffix in spec.get("group", [""])}:
-                absent[name] = 0
-            elif name in absent:
-                absent[name] += 1
-                if absent[name] == GONE_LOOKS:
-                    # Dask forgets a job of one process by itself, and one of several never
-                    job = cluster.workers.pop(name, None)
-                    if job is not None:
-                        cluster.loop.add_callback(job.close)
-                    del absent[name]
+                seen[name] = now
+            elif now - seen.get(name, now) > GONE_S:
+                # Dask forgets a job of one process by itself, and one of several never
+                job = cluster.workers.pop(name, None)
+                if job is not None:
+                    cluster.loop.add_callback(job.close)
+                del seen[name]
         cluster.scale(jobs=jobs)
 
 

@@ -112,6 +112,7 @@ def test_a_job_of_several_workers_is_started_anew_too(tmp_path):
     with use_cluster("slurm", "cluster.toml"):
         wait_until(lambda: cluster_size() == 2)
         (job,) = jobs()
+        time.sleep(3)  # its workers were seen by then: only such a job is started anew
         slurm("scancel", job)
         wait_until(lambda: set(jobs()) - {job})
     wait_until(lambda: not jobs())
