@@ -181,6 +181,23 @@ class AnalysisSet:
     notes: tuple[str, ...] = ()
     cancer_type: np.ndarray | None = None
 
+    def columns_of(self, feature_set):
+        """Give the columns of a feature set; of the one with all of them `X` itself, not a copy.
+
+        That copy is the largest table that a task of a national cohort would hold.
+
+        Parameters
+        ----------
+        feature_set : str
+
+        Returns
+        -------
+        pandas.DataFrame
+            Not to be changed.
+        """
+        columns = list(self.feature_sets[feature_set])
+        return self.X if columns == list(self.X.columns) else self.X[columns]
+
     def keep(self, chosen, why):
         """Take some of the patients; the flow gets a step that says why the others are left out.
 

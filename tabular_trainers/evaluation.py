@@ -215,7 +215,7 @@ def fit_fold(plan, feature_set, model, repeat, fold):
     analysis, late = plan.analysis, is_late(feature_set)
     spec = find_model(model, plan.task, late)
     train, test = plan.positions(repeat, fold)
-    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    X = analysis.columns_of(feature_set)
     tuned = tune(
         model,
         plan.task,

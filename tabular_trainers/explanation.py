@@ -90,7 +90,7 @@ def explain_fold(context, feature_set, model, repeat, fold, parameters):
     shown = analysis.patient_id[test].isin(context.shown[spec.shap_kind])
     if spec.shap_kind == "sampled":
         test, shown = test[shown], shown[shown]
-    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    X = analysis.columns_of(feature_set)
     pipeline = fit_again(plan, feature_set, model, repeat, fold, parameters)
     where = {
         "repeat": int(repeat),
@@ -150,7 +150,7 @@ def fit_again(plan, feature_set, model, repeat, fold, parameters):
         score_only=True,
         late=is_late(feature_set),
     )
-    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    X = analysis.columns_of(feature_set)
     site = None if analysis.site is None else analysis.site[train]
     return pipeline.fit(X.iloc[train], analysis.y[train], model__groups=site)
 

@@ -57,7 +57,7 @@ def _fit(context, feature_set, model):
     from tabular_trainers.tuning import tune
 
     plan, analysis, late = context.plan, context.plan.analysis, is_late(feature_set)
-    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    X = analysis.columns_of(feature_set)
     tuned = tune(
         model,
         plan.task,

@@ -127,7 +127,7 @@ def fit_permuted(plan, feature_set, model, fold, parameters, drawn):
     analysis, late = plan.analysis, is_late(feature_set)
     spec = find_model(model, plan.task, late)
     train, test = plan.positions(0, fold)
-    X = analysis.X[list(analysis.feature_sets[feature_set])]
+    X = analysis.columns_of(feature_set)
     preprocess, estimator = make_model(
         model,
         plan.task,

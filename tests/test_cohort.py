@@ -446,3 +446,13 @@ def test_a_written_landmark_is_read_again(tmp_path):
     endpoint = dataclasses.replace(drawn.endpoint(), landmark=365.0)
     drawn = dataclasses.replace(drawn, endpoints={endpoint.name: endpoint})
     assert load_cohort(write_cohort(drawn, tmp_path)).endpoint().landmark == 365.0
+
+
+def test_the_feature_set_of_all_columns_is_no_copy():
+    cohort = synthetic_cohort(60, features={"clinical": 3, "pathology": 4})
+    found = cohort.analysis_set(feature_sets=["clinical", "clinical+pathology"])
+    assert found.columns_of("clinical+pathology") is found.X
+    one = found.columns_of("clinical")
+    assert one is not found.X
+    assert list(one.columns) == list(found.feature_sets["clinical"])
+    pd.testing.assert_frame_equal(one, found.X[list(one.columns)])
