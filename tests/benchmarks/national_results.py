@@ -43,6 +43,10 @@ def batch_text(found):
     )
 
 
+def _workers(number):
+    return f"{number} worker" + ("" if int(number) == 1 else "s")
+
+
 def _met(good):
     return "met" if good else "**missed**"
 
@@ -55,7 +59,7 @@ def _measured(runs):
         "probes and report. Made by national.py; seconds of wall time, in brackets CPU; memory is "
         f"the sum over all processes (shared pages once). Bars, with two workers: {BAR_SECONDS} s "
         f"and {BAR_GB:g} GB. Load: the machine's average of five minutes, at the end.\n",
-        "| part | " + " | ".join(f"{workers} workers" for workers in runs) + " |",
+        "| part | " + " | ".join(f"{_workers(workers)}" for workers in runs) + " |",
         "|---|" + "---|" * len(runs),
     ]
     names = dict.fromkeys(part["part"] for run in runs.values() for part in run["parts"])
@@ -161,8 +165,7 @@ def _run_estimate(known):
         f"{most[limit]:.0f} of {most['total']:.0f} s; the longest task is {task['task']} "
         f"({task['seconds']:.0f} s). No number of workers brings a run below "
         f"{most['bound']:.0f} s. The scheduler is busy {most['engine']:.2f} s in all, the network "
-        f"{most['network']:.0f} s: neither is the limit of one run. Many runs side by side "
-        "(`batch`) fill 256 workers."
+        f"{most['network']:.1f} s. Many runs side by side (`batch`) fill 256 workers."
     )
     return "\n".join(lines) + "\n"
 

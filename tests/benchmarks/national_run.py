@@ -58,7 +58,7 @@ def main():
         n_jobs=options.workers,
         progress=tell,
     )
-    clock.end("tables and report")
+    clock.end("writing tables and report")
     found = {
         "patients": options.patients,
         "columns": sum(features.values()),
