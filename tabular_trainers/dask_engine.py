@@ -35,6 +35,7 @@ class _Stage:
     running: dict = field(default_factory=dict)  # key of the future -> (task, worker, future)
     failures: Counter = field(default_factory=Counter)  # by key of the task
     tried: dict = field(default_factory=lambda: defaultdict(set))  # key of the task -> workers
+    sharing: set = field(default_factory=set)  # keys of futures that use what was shared last
 
     def next_for(self, worker, workers):
         """Take the next task for a worker: one that has not failed on it, unless on all."""
@@ -142,6 +143,7 @@ class DaskEngine:
                 if workers and stage.waiting:
                     if shared is None or shared.status != "finished":
                         shared = self._share(context)
+                        stage.sharing.clear()
                         shares = 0 if shared is not None else shares + 1
                         self._give_up_after(shares)
                     self._hand_out(stage, workers, function, shared, resources, ended)
@@ -151,6 +153,10 @@ class DaskEngine:
                     continue
                 if key in stage.running:
                     task, worker, future = stage.running.pop(key)
+                    if key in stage.sharing and future.status not in ("finished", "error"):
+                        # Its context went down with workers just after it reached them, of which
+                        # the client hears nothing: it still calls that one finished.
+                        shared = None
                     # its worker has the next task before this result is fetched
                     self._hand_out(stage, workers, function, shared, resources, ended)
                     yield from self._ended(stage, task, worker, future)
@@ -217,6 +223,7 @@ class DaskEngine:
                     pure=False,
                 )
             stage.running[future.key] = task, worker, future
+            stage.sharing.add(future.key)
             future.add_done_callback(lambda future: ended.put(future.key))
 
     def _ended(self, stage, task, worker, future):

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 
+import distributed
 import pandas as pd
 import pytest
 
@@ -45,6 +46,26 @@ def test_results_are_those_of_this_machine_and_stored_here(dask, tmp_path):
     assert numbers(results) == [2 * i for i in range(8)]
     assert sorted(keys) == [task.key for task in TASKS]
     assert numbers([read_result(tmp_path, task.key) for task in TASKS]) == numbers(results)
+
+
+def test_a_context_that_went_down_with_its_workers_unnoticed_is_sent_again(dask, monkeypatch):
+    scatter, calls = distributed.Client.scatter, []
+
+    def forgotten(self, *arguments, **options):
+        shared = scatter(self, *arguments, **options)
+        calls.append(shared)
+        if len(calls) == 1:  # the scheduler knows no more of it; this client is not told
+
+            def forget(dask_scheduler, keys, client):
+                dask_scheduler.client_releases_keys(keys=keys, client=client)
+
+            self.run_on_scheduler(forget, keys=[shared[0].key], client=self.id)
+        return shared
+
+    monkeypatch.setattr(distributed.Client, "scatter", forgotten)
+    with use_cluster(dask.name):
+        assert numbers(map_tasks(double, TASKS, {"factor": 2})) == [2 * i for i in range(8)]
+    assert len(calls) == 2
 
 
 def _raises(context, number):
