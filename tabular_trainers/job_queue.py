@@ -54,7 +54,7 @@ def started_jobs(name, options):
     kind, submitted = _class(name), queue.SimpleQueue()
     try:
         cluster = kind(
-            job_cls=_told_of_submission(kind.job_cls, submitted), **_defaults(keywords), **keywords
+            job_cls=_told_of_submission(kind.job_cls, submitted), **_with_defaults(keywords)
         )
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise SchemaError(f"{options}, table [{name}]: {_one_line(error)}") from error
@@ -188,14 +188,19 @@ def _known(name):
     return names - ours
 
 
-def _defaults(keywords):
-    """Give what is not said: workers of one thread, and the Python that runs this."""
-    defaults = {
+def _with_defaults(keywords):
+    """Add what is not said: workers of one thread, and the Python that runs this."""
+    return {
         "python": sys.executable,
         "processes": keywords["cores"],
         "job_name": "tabular-trainers",
+        **keywords,
+        # Dask would open its dashboard, which asks for no password, to the whole network.
+        "scheduler_options": {
+            "dashboard_address": "127.0.0.1:0",
+            **keywords.get("scheduler_options", {}),
+        },
     }
-    return {key: value for key, value in defaults.items() if key not in keywords}
 
 
 def _one_line(error):

@@ -1,6 +1,7 @@
 """Options of a queueing system: what the table may hold, and how what is wrong is said."""
 
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -67,13 +68,15 @@ def test_no_file_is_one_clear_error(tmp_path):
 def test_a_job_has_this_python_and_workers_of_one_thread(options):
     import dask_jobqueue
 
-    from tabular_trainers.job_queue import _defaults
+    from tabular_trainers.job_queue import _with_defaults
 
-    _, keywords = read_options("slurm", options('[slurm]\njobs = 1\ncores = 4\nmemory = "8GB"'))
-    with dask_jobqueue.SLURMCluster(
-        **_defaults(keywords), **keywords, scheduler_options={"host": "127.0.0.1"}
-    ) as cluster:
+    text = '[slurm]\njobs = 1\ncores = 4\nmemory = "8GB"\nscheduler_options.host = "127.0.0.1"'
+    _, keywords = read_options("slurm", options(text))
+    with dask_jobqueue.SLURMCluster(**_with_defaults(keywords)) as cluster:
         script = cluster.job_script()
+        assert urlsplit(cluster.dashboard_link).hostname == "127.0.0.1"
+        sockets = cluster.scheduler.http_server._sockets.values()
+        assert {socket.getsockname()[0] for socket in sockets} == {"127.0.0.1"}
     assert f"{sys.executable} -m distributed.cli.dask_worker" in script
     assert "--nthreads 1" in script
     assert "--nworkers 4" in script
