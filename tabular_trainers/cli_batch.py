@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tabular_trainers.cli_options import Cluster, ClusterOptions, Jobs
-from tabular_trainers.cli_terminal import RESUME, align, fail
+from tabular_trainers.cli_terminal import RESUME, align, drawn_bars, fail
 from tabular_trainers.errors import count
 
 
@@ -124,25 +124,7 @@ def _progress(every_s=60):
     if not sys.stderr.isatty():
         yield _Lines(every_s)
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bars:
+    with drawn_bars() as bars:
         yield _Bars(bars)
 
 

@@ -83,12 +83,8 @@ def _disk_problem(error):
     raise error
 
 
-@contextlib.contextmanager
-def progress(title):
-    """Give a ``progress(done, total, what)`` that draws a bar, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, what: None
-        return
+def drawn_bars():
+    """Give the bars that a terminal shows while a command works: a `rich.progress.Progress`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -106,7 +102,17 @@ def progress(title):
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, refresh_per_second=4)
+
+
+@contextlib.contextmanager
+def progress(title):
+    """Give a ``progress(done, total, what)`` that draws a bar, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, what: None
+        return
+    with drawn_bars() as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total, what: bar.update(
             task, completed=done, total=total, description=f"{title}: {what}"

@@ -17,8 +17,8 @@ from tabular_trainers import cli, cli_terminal
 from tabular_trainers.schema import load_schema, schema_names
 
 COMMANDS = (
-    "demo", "init", "validate", "run", "report", "predict", "validate-on", "explain-slides",
-    "schema", "notebook", "embed",
+    "demo", "init", "validate", "run", "batch", "report", "predict", "validate-on",
+    "explain-slides", "schema", "notebook", "embed",
 )  # fmt: skip
 QUICK = ("--models", "cox", "--folds", "3", "--trials", "1", "--jobs", "1")
 
