@@ -125,6 +125,7 @@ def pool_store(
     if not ours and level != "patch":
         problems.add(f"{store}: not a store of embed slides, so it has patches only.")
     problems.raise_if_any()
+    store = Path(store).absolute()  # processes from an earlier call may be in another folder
     bags = read_bags(store, levels) if ours else read_foreign_bags(store, slides)
     patients, rows, n_vectors = _pool(bags, levels, HOW[how], by, n_jobs, progress)
     names = [

@@ -20,6 +20,7 @@ from tabular_trainers.embed import (
     extract_slides,
     pool,
     pool_store,
+    slide_processes,
     store,
 )
 from tabular_trainers.embed.cluster_workers import Mark, check_workers_see, cluster_device, marked
@@ -188,7 +189,8 @@ def order(out, slides=()):
     return {"store": str(out), "plan": plan, "run": run, "slides": list(slides)}
 
 
-def test_a_process_that_dies_is_an_error_that_says_how(tmp_path):
+def test_a_process_that_dies_is_an_error_that_says_how(tmp_path, monkeypatch):
+    monkeypatch.setattr(slide_processes, "_POLL_S", 0.01)  # asked before a quick process answers
     with SlideProcess(order(tmp_path)) as process:
         process.process.kill()
         with pytest.raises(SlideProcessError, match=r"died \(killed by signal 9\)"):
