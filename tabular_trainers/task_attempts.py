@@ -45,9 +45,9 @@ def raised(error):
     return Failure(text, error)
 
 
-def died(what="its process died"):
+def died():
     """Say that the process of a task died."""
-    return Failure(f"{what} in each of {ATTEMPTS} attempts (killed, or out of memory)")
+    return Failure(f"its process died in each of {ATTEMPTS} attempts (killed, or out of memory)")
 
 
 def attempt_elsewhere(function, context, arguments):
