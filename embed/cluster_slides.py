@@ -18,12 +18,11 @@ import pandas as pd
 
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.parallel import Task, cluster_size, map_tasks
+from tabular_trainers.shared_paths import check_here, check_workers_see
 
 from .cluster_workers import (
     Mark,
-    check_workers_see,
     cluster_device,
-    look_for,
     marked,
     workers_a_host,
 )
@@ -88,7 +87,7 @@ def extract_on_cluster(slides, order, progress=None):
     with marked(order["store"], counted.look) as mark:
         # where a path is relative, processes of workers must be in the folder that it starts from
         work = _Work(order, str(mark.path), os.getcwd() if is_relative else None)
-        check_workers_see([mark.path, *map(os.path.abspath, needed)])
+        check_workers_see(list(map(os.path.abspath, needed)), mark.path)
         made = map_tasks(_extract, [Task("encoder", ([],))], work, resources=resources)[0]
         made = as_extracted(_answer_of(made), order["store"])
         before = {}
@@ -123,7 +122,7 @@ def extract_on_cluster(slides, order, progress=None):
 
 def _extract(work, rows):
     """Extract some slides in a process of their own; what a worker does."""
-    look_for([work.mark, *([work.folder] if work.folder else [])])
+    check_here([work.mark, *([work.folder] if work.folder else [])])
     order = work.order | {"slides": rows}
     with SlideProcess(order, folder=work.folder) as process:
         answer = process.answer(Mark(work.mark).is_fresh)

@@ -1,17 +1,13 @@
-"""What embedding asks of a cluster's workers: the same files as here, and cards for networks."""
+"""What embedding asks of a cluster's workers: to stop with their run, and cards for networks."""
 
 import contextlib
-import os
-import platform
 import threading
 import time
 import uuid
 from pathlib import Path
 
-import pandas as pd
-
-from tabular_trainers.errors import SchemaError, listing
-from tabular_trainers.parallel import Task, cluster_size, cluster_workers, map_tasks
+from tabular_trainers.errors import SchemaError
+from tabular_trainers.parallel import cluster_workers
 
 CARD = "GPU"  # the resource that workers with a graphics card declare
 _MARK = ".run-"
@@ -97,39 +93,6 @@ def _remove_old(folder):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _OLD_S:
                 path.unlink()
-
-
-def check_workers_see(paths):
-    """See that the workers of the cluster in use have files and folders by the same paths.
-
-    Parameters
-    ----------
-    paths : sequence of path
-        Absolute.
-
-    Raises
-    ------
-    SchemaError
-        When a worker lacks one of them. No check is made on this machine.
-    """
-    tasks = [Task(f"paths {number}", ()) for number in range(cluster_size() or 0)]
-    map_tasks(look_for, tasks, [str(path) for path in paths])
-
-
-def look_for(paths):
-    """See that paths are there; what a worker does.
-
-    Raises
-    ------
-    SchemaError
-    """
-    lacking = [path for path in paths if not os.path.exists(path)]
-    if lacking:
-        raise SchemaError(
-            f"the worker on {platform.node()} has no {listing(lacking, 3)}. Files and output must "
-            "lie on a disk that this computer and all workers share, under the same path."
-        )
-    return {"seen": pd.DataFrame({"n": [len(paths)]})}
 
 
 def cluster_device(device, is_network):

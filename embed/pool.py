@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from tabular_trainers.errors import Problems, count, listing, unknown_name
 from tabular_trainers.parallel import Task, cluster_size, map_tasks
+from tabular_trainers.shared_paths import check_workers_see
 
 from .bags import is_store, read_bags
-from .cluster_workers import check_workers_see
 from .foreign_stores import read_foreign_bags
 from .pooling_statistics import HOW, as_float
 from .store import CONTRACTS

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import threading
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from tabular_trainers.batch_entries import BatchEntry
 from tabular_trainers.batch_hashes import Hasher
 from tabular_trainers.batch_jobs import MainJob
 from tabular_trainers.batch_plan import read_plan
-from tabular_trainers.batch_seen import check_seen
 from tabular_trainers.batch_state import STATE, read_json, running, state_file, write_json
 from tabular_trainers.batch_work import carry_out, failed_state, is_whole_copy, state_table
 from tabular_trainers.errors import ClusterError, Problems
@@ -81,7 +81,7 @@ def run_batch(plan, out=None, *, data=None, n_jobs=None, overwrite=False, progre
     (out / FACTS).touch()  # first of all: it says that the folder is a batch's
     for folder in ("runs", "notebooks", STATE):
         (out / folder).mkdir(exist_ok=True)
-    check_seen(out, plan)
+    _check_workers(out, plan)
     with living_lock(out / LOCK, str(out), "give another --out"):
         _clear_left_overs(out)
         n_same = len(plan.jobs) - len(todo.waiting)
@@ -159,6 +159,18 @@ def _is_done(job, out, job_hash):
     return (state.get("hash"), state.get("status")) == (job_hash, "done") and (
         run_folder.holds_same(out / "runs" / job.name, state["config_hash"])
     )
+
+
+def _check_workers(out, plan):
+    """Refuse a folder, or input, that a worker of a cluster does not see."""
+    from tabular_trainers.shared_paths import check_workers_see
+
+    marker = out / STATE / f"seen-{uuid.uuid4().hex}"
+    marker.touch()
+    try:
+        check_workers_see(sorted({path for job in plan.jobs for path in job.needs}), marker)
+    finally:
+        marker.unlink(missing_ok=True)
 
 
 def _do(todo, out, overwrite, n_jobs, tick):

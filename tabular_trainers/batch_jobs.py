@@ -38,6 +38,13 @@ class MainJob:
     folds: int | Path
     settings: dict
 
+    @property
+    def needs(self):
+        """Files and folders, absolute, that whoever does it must have."""
+        folders = [self.data] if self.data and "://" not in self.data else []
+        files = [str(self.folds)] if isinstance(self.folds, Path) else []
+        return [str(self.cohort), *folders, *files]
+
 
 @dataclass(frozen=True)
 class NotebookJob:
@@ -58,6 +65,11 @@ class NotebookJob:
     notebook: Path
     parameters: dict
     folder: Path
+
+    @property
+    def needs(self):
+        """Files and folders, absolute, that whoever does it must have."""
+        return [str(self.notebook), str(self.folder)]
 
     def filled(self, out):
         """Give the parameters as the notebook gets them, in a batch with the folder ``out``."""

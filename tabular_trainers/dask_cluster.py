@@ -13,7 +13,11 @@ CONNECT_S = 10.0
 CLOSE_S = 5.0
 WORKER_S = 30.0  # workers of a running scheduler are there, or not at all
 # What has to be the same for the same numbers and for what travels between processes.
-SAME = ("tabular_trainers", "numpy", "pandas")
+SAME = (
+    "tabular_trainers", "numpy", "scipy", "pandas", "scikit-learn", "scikit-survival", "numba",
+    "shap",
+)  # fmt: skip
+XGBOOST = ("xgboost", "xgboost-cpu")  # two names of one library
 
 
 @contextlib.contextmanager
@@ -83,7 +87,7 @@ def _checked(client, name, seconds):
     """Wait for a worker, then compare versions."""
     engine = DaskEngine(client, name)
     _wait_for_worker(engine, name, seconds)
-    versions = client.get_versions(packages=list(SAME))
+    versions = client.get_versions(packages=[*SAME, *XGBOOST])
     own = _versions(versions["client"])
     others = {}
     for address, found in versions["workers"].items():
@@ -127,4 +131,6 @@ def _wait_for_worker(engine, name, seconds):
 def _versions(found):
     """Name the versions that matter, of the client or of one worker."""
     python = ".".join(found["host"]["python"].split(".")[:2])
-    return {"Python": python, **{package: found["packages"].get(package) for package in SAME}}
+    packages = found["packages"]
+    versions = {"Python": python, **{package: packages.get(package) for package in SAME}}
+    return versions | {"xgboost": next(filter(None, map(packages.get, XGBOOST)), None)}

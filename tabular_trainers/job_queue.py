@@ -7,10 +7,9 @@ import queue
 import sys
 import threading
 import time
-import tomllib
-from pathlib import Path
 
 from tabular_trainers.errors import Problems, SchemaError, listing, nearest
+from tabular_trainers.toml_options import read_toml
 
 logger = logging.getLogger("tabular_trainers")
 
@@ -134,12 +133,7 @@ def read_options(name, options):
         raise SchemaError(
             f"--cluster {name} needs --cluster-options FILE, a TOML file such as:\n{example}"
         )
-    try:
-        table = tomllib.loads(Path(options).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SchemaError(f"{options}: no such file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{options}: not a TOML file ({error}).") from None
+    table = read_toml(options, "options of a queueing system")
     if not isinstance(table.get(name), dict):
         raise SchemaError(f"{options}: no table [{name}]. Expected, for example:\n{example}")
     keywords = dict(table[name])

@@ -13,7 +13,7 @@ import time
 import nbformat
 import pytest
 
-from tabular_trainers import batch_page, batch_seen, cli, living_lock, run_batch, run_folder, runs
+from tabular_trainers import batch_page, cli, living_lock, run_batch, run_folder, runs
 from tabular_trainers.batch_state import plain_reason
 from tabular_trainers.errors import DataError
 from tabular_trainers.parallel import use_cluster
@@ -361,12 +361,3 @@ def test_workers_of_dask_give_the_same_bytes_also_when_one_is_killed(tmp_path, u
         command.join()
     assert counts(batch) == (5, 0, 0)
     check_same(out, expected)
-
-
-def test_workers_that_do_not_see_the_folder_are_told(tmp_path):
-    found = batch_seen.look(
-        None, tmp_path / "out" / "state" / "seen", [str(tmp_path), "/not/there"]
-    )
-    assert found["seen"]["missing"].tolist() == [str(tmp_path / "out"), "/not/there"]
-    (tmp_path / "marker").touch()
-    assert batch_seen.look(None, tmp_path / "marker", [])["seen"]["missing"].tolist() == [None]

@@ -55,7 +55,7 @@ LAYERS = (
     ("patch_clusters", "patch_matching", "patch_prevalence", "patch_sample"),
     ("cluster_names", "patch_store"),
     ("column_summary", "plain_pages", "tables"),
-    ("schema",),
+    ("schema", "shared_paths"),
     (
         "outcome",
         "kernels",
@@ -63,14 +63,21 @@ LAYERS = (
         "parallel",
         "sample_size",
         "living_lock",
-        "toml_options",
     ),
     ("dask_cluster",),
     ("dask_engine", "job_queue", "local_engine"),
-    ("task_attempts",),
+    ("task_attempts", "toml_options"),
     ("errors", "feature_sets", "patch_bags"),
 )
-EMBED_MAY_IMPORT = {"errors", "kernels", "parallel", "plain_pages", "schema", "tables"}
+EMBED_MAY_IMPORT = {
+    "errors",
+    "kernels",
+    "parallel",
+    "plain_pages",
+    "schema",
+    "shared_paths",
+    "tables",
+}
 CLUSTER = {"dask_cluster", "dask_engine", "job_queue"}  # imported only where --cluster is given
 HEAVY = {
     "dask",

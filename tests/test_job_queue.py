@@ -55,7 +55,7 @@ def test_a_wrong_table_is_one_clear_error(options, text, said):
     path = options(text)
     with pytest.raises(SchemaError, match=said) as told, started_jobs("slurm", path):
         pass
-    assert str(path) in str(told.value)
+    assert path.name in str(told.value)
 
 
 def test_no_file_is_one_clear_error(tmp_path):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from tabular_trainers.embed.cluster_workers import Mark, check_workers_see, look_for, marked
+from tabular_trainers.embed.cluster_workers import Mark, marked
 from tabular_trainers.errors import SchemaError
 from tabular_trainers.parallel import Task, cluster_size, map_tasks
+from tabular_trainers.shared_paths import check_here, check_workers_see
 
 from .encoders import load_encoder
 from .gene_encoding import extract_gene
@@ -114,7 +115,7 @@ def genes_in_tasks(genes, work, n_jobs=1, resources=None, progress=None):
         )
     with marked(needed["cache"]) as mark:
         files = [needed["reference"], *([options["weights"]] if options["weights"] else [])]
-        check_workers_see([mark.path, *files])
+        check_workers_see(files, mark.path)
         there = GeneWork(work.encoder, options, calls=work.calls, mark=str(mark.path), **needed)
         return _map(genes, there, n_jobs, resources, progress)
 
@@ -158,7 +159,7 @@ def _extract(work, gene):
     """Extract one gene; what a worker does."""
     mark = None if work.mark is None else Mark(work.mark)
     if mark is not None:
-        look_for([work.mark])
+        check_here([work.mark])
 
     def tell(*_):
         if mark is not None and not mark.is_fresh():

@@ -23,7 +23,7 @@ from tabular_trainers.embed import (
     slide_processes,
     store,
 )
-from tabular_trainers.embed.cluster_workers import Mark, check_workers_see, cluster_device, marked
+from tabular_trainers.embed.cluster_workers import Mark, cluster_device, marked
 from tabular_trainers.embed.genes import gene_tasks
 from tabular_trainers.embed.genes.gene_engine import extract_genes
 from tabular_trainers.embed.slide_processes import SlideProcess, SlideProcessError
@@ -277,13 +277,6 @@ def test_stops_and_deaths_leave_no_process_and_end_in_the_same_store(started, tm
 
 
 # --- the disk and the cards ----------------------------------------------------------------------
-
-
-def test_workers_that_lack_a_file_are_named(cluster, tmp_path):
-    with use_cluster(cluster):
-        check_workers_see([tmp_path])
-        with pytest.raises(SchemaError, match=r"^the worker on .* has no .*gone.* must lie on a d"):
-            check_workers_see([tmp_path, tmp_path / "gone"])
 
 
 def test_a_mark_lives_as_long_as_its_run(tmp_path, monkeypatch):
