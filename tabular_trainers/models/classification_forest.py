@@ -7,7 +7,8 @@ from tabular_trainers.models.binning import bin_columns
 from tabular_trainers.models.growth import Times, grow_forest
 from tabular_trainers.models.linear import refuse_one_class
 from tabular_trainers.models.spec import MAX_BLOCK_COLUMNS, ModelSpec
-from tabular_trainers.models.trees import HoldsForest, explain
+from tabular_trainers.models.tree_explanation import explain
+from tabular_trainers.models.trees import HoldsForest
 
 LABEL = "Random forest"
 

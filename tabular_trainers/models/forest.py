@@ -9,7 +9,8 @@ from tabular_trainers.models.binning import bin_columns
 from tabular_trainers.models.growth import Times, grow_forest
 from tabular_trainers.models.importances import permutation_importance, split_importances
 from tabular_trainers.models.spec import ModelSpec, refuse_no_events
-from tabular_trainers.models.trees import HoldsForest, explain
+from tabular_trainers.models.tree_explanation import explain
+from tabular_trainers.models.trees import HoldsForest
 from tabular_trainers.outcome import finite_vector, refuse_late_entry, survival_arrays
 
 LABEL = "Random survival forest"

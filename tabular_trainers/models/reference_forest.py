@@ -12,7 +12,8 @@ from tabular_trainers.models.spec import (
     refuse_entry,
     refuse_no_events,
 )
-from tabular_trainers.models.trees import Forest, HoldsForest, explain
+from tabular_trainers.models.tree_explanation import explain
+from tabular_trainers.models.trees import Forest, HoldsForest
 
 LABEL = "Random survival forest, scikit-survival"
 

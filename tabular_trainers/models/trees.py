@@ -1,4 +1,4 @@
-"""A forest as plain arrays: walk patients down to leaves, and explain a sum of leaf values exactly.
+"""A forest as plain arrays: walk patients down to leaves.
 
 A fitted forest is these arrays only, so that a saved model holds numbers and no foreign class.
 """
@@ -107,75 +107,3 @@ class HoldsForest:
     def forest_(self):
         """The trees as arrays."""
         return Forest(**{field.name: getattr(self, f"{field.name}_") for field in fields(Forest)})
-
-
-def explain(forest, value, X, background=None):
-    """Shapley values of the mean leaf value, exact for each tree.
-
-    Two questions can be asked of an unknown column. Path-dependent (no background): follow both
-    sides of its splits, weighted by the training patients of the node; interventional: put in the
-    values of the background patients, one after the other, and average.
-
-    Parameters
-    ----------
-    forest : Forest
-    value : array of shape (n_nodes,) or (n_nodes, k)
-        Value of a leaf; ignored at other nodes.
-    X : array of shape (n, q)
-    background : array of shape (m, q), optional
-        Cost grows in proportion to m.
-
-    Returns
-    -------
-    base : float or array of shape (k,)
-        Mean over the training patients, or over the background.
-    contributions : array of shape (n, q) or (n, q, k)
-        ``base + contributions.sum(axis=1)`` is ``forest.mean_value(X, value)``.
-
-    References
-    ----------
-    Lundberg, S. et al. (2020). From local explanations to global understanding with explainable AI
-    for trees. Nature Machine Intelligence 2.
-    Janzing, D. et al. (2020). Feature relevance quantification in explainable AI: a causal problem.
-    AISTATS.
-    """
-    import shap
-
-    X = np.ascontiguousarray(X, dtype=np.float32)
-    value = np.asarray(value, dtype=np.float64)
-    values = value.reshape(len(value), -1)
-    n_trees = len(forest.roots)
-    ends = np.append(forest.roots[1:], len(forest.left))
-    trees, base = [], np.zeros(values.shape[1])
-    for start, end in zip(forest.roots, ends, strict=True):
-        nodes = np.arange(start, end)
-        leaf = forest.left[nodes] == nodes
-        weight = forest.weight[nodes]
-        left = np.where(leaf, -1, forest.left[nodes] - start)
-        right = np.where(leaf, -1, forest.right[nodes] - start)
-        base += weight[leaf] @ values[nodes][leaf] / weight[0] / n_trees
-        trees.append(
-            {
-                "children_left": left,
-                "children_right": right,
-                "children_default": np.where(forest.missing_left[nodes], left, right),
-                "features": np.where(leaf, -2, forest.feature[nodes]),
-                "thresholds": forest.threshold[nodes].astype(np.float64),
-                "values": np.where(leaf[:, None], values[nodes], 0.0) / n_trees,
-                "node_sample_weight": weight,
-            }
-        )
-    model = {"trees": trees, "internal_dtype": np.float64, "input_dtype": np.float32}
-    if background is None:
-        explainer = shap.TreeExplainer(model, feature_perturbation="tree_path_dependent")
-    else:
-        background = np.ascontiguousarray(background, dtype=np.float32)
-        base = np.atleast_1d(forest.mean_value(background, values).mean(axis=0))
-        explainer = shap.TreeExplainer(
-            model, data=background, feature_perturbation="interventional"
-        )
-    contributions = np.asarray(explainer.shap_values(X, check_additivity=False), dtype=np.float64)
-    contributions = contributions.reshape(*X.shape, -1)
-    if value.ndim == 1:
-        return float(base[0]), contributions[:, :, 0]
-    return base, contributions

@@ -90,7 +90,7 @@ def test_forest_contributions_are_shapley_values(kind, target):
             expected = path_dependent(model.forest_, value, x)
         else:
             expected = interventional(model.forest_, value, x, background)
-        np.testing.assert_allclose(found, expected, atol=1e-7)
+        np.testing.assert_allclose(found, expected, atol=1e-7 if background is not None else 1e-12)
 
 
 def test_contributions_to_a_probability_are_shapley_values():
@@ -107,3 +107,49 @@ def test_the_base_is_the_mean_over_those_it_speaks_of():
     assert model.shap_values(X)[0] == pytest.approx(model.predict(X).mean(), rel=1e-12)
     base, _ = model.shap_values(X[:2], background=X[:30])
     assert base == pytest.approx(model.predict(X[:30]).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 64, 70])  # 64 patients are worked on side by side
+def test_deep_trees_are_explained_as_the_shap_library_does(n):
+    X, y = drawn(400, 3, seed=5)  # few columns: each comes back many times on a path
+    X[:, 2] = X[:, 2] > 0
+    model = RandomSurvivalForest(5, min_samples_leaf=1, max_features=1.0).fit(X, y)
+    forest, value = model.forest_, model.risk_[model.leaf_number_]
+    assert forest.depth > 12
+    base, found = model.shap_values(X[:n])
+    np.testing.assert_allclose(base + found.sum(axis=1), model.predict(X[:n]), rtol=1e-12)
+    np.testing.assert_allclose(found, by_the_shap_library(forest, value, X[:n]), atol=1e-12)
+
+
+def by_the_shap_library(forest, value, X):
+    import shap
+
+    trees = []
+    for start, end in zip(forest.roots, [*forest.roots[1:], len(forest.left)], strict=True):
+        nodes = np.arange(start, end)
+        leaf = forest.left[nodes] == nodes
+        left, right = (
+            np.where(leaf, -1, side[nodes] - start) for side in (forest.left, forest.right)
+        )
+        trees.append(
+            {
+                "children_left": left,
+                "children_right": right,
+                "children_default": np.where(forest.missing_left[nodes], left, right),
+                "features": np.where(leaf, -2, forest.feature[nodes]),
+                "thresholds": forest.threshold[nodes].astype(float),
+                "values": np.where(leaf, value[nodes], 0.0)[:, None] / len(forest.roots),
+                "node_sample_weight": forest.weight[nodes],
+            }
+        )
+    model = {"trees": trees, "internal_dtype": np.float64, "input_dtype": np.float32}
+    explainer = shap.TreeExplainer(model, feature_perturbation="tree_path_dependent")
+    return np.asarray(explainer.shap_values(X, check_additivity=False)).reshape(X.shape)
+
+
+def test_a_tree_of_one_leaf_contributes_nothing():
+    X, y = drawn()
+    model = RandomSurvivalForest(2, min_samples_leaf=90).fit(X, y)
+    base, found = model.shap_values(X[:3])
+    assert not found.any()
+    np.testing.assert_allclose(model.predict(X[:3]), base, rtol=1e-12)
