@@ -141,7 +141,11 @@ def evaluate(
 def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
     """Carry out a plan; `evaluate` makes the plan and calls this."""
     tasks = [
-        Task(f"fold-{feature_set}-{model}-{repeat}-{fold}", (feature_set, model, repeat, fold))
+        Task(
+            f"fold-{feature_set}-{model}-{repeat}-{fold}",
+            (feature_set, model, repeat, fold),
+            plan.cost(feature_set, model),
+        )
         for repeat, fold in fold_numbers(plan.folds)
         for feature_set in plan.analysis.feature_sets
         for model in plan.models

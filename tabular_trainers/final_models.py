@@ -41,7 +41,7 @@ def fit_final_models(plan, folder, facts, n_jobs=1, store=None, progress=None):
     from tabular_trainers.models.storage import write_model
 
     tasks = [
-        Task(f"final-{feature_set}-{model}", (feature_set, model))
+        Task(f"final-{feature_set}-{model}", (feature_set, model), plan.cost(feature_set, model))
         for feature_set in plan.analysis.feature_sets
         for model in plan.models
     ]

@@ -26,10 +26,14 @@ _CLUSTER = contextvars.ContextVar("cluster", default=None)
 
 @dataclass(frozen=True)
 class Task:
-    """One call: ``function(context, *arguments)``, stored under ``key``."""
+    """One call: ``function(context, *arguments)``, stored under ``key``.
+
+    Those of the greatest ``cost`` are started first, so that none is left alone at the end.
+    """
 
     key: str
     arguments: tuple
+    cost: float = 0.0
 
 
 def cpu_count():
@@ -142,6 +146,7 @@ def map_tasks(
     for key in results:
         _tell(progress, key)
     waiting = [task for task in tasks if task.key not in results]
+    waiting.sort(key=lambda task: -task.cost)
     # By all tasks, not by those that wait: the one that is left may be what took processes down.
     n_jobs = min(n_jobs, len(tasks))
     outcomes = _outcomes(function, waiting, context, n_jobs, failed is not None, resources)

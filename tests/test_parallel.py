@@ -169,3 +169,15 @@ def test_the_first_task_of_a_process_has_one_thread_too():
 def test_options_without_a_cluster_are_refused(tmp_path):
     with pytest.raises(SchemaError, match="no cluster is named"), use_cluster(None, tmp_path):
         pass
+
+
+def test_the_longest_tasks_are_started_first_and_results_keep_their_order():
+    ended = []
+    tasks = [Task(f"task-{i}", (i,), cost) for i, cost in enumerate((1.0, 8.0, 1.0, 9.0))]
+    results = map_tasks(_one_row, tasks, None, progress=ended.append)
+    assert ended == ["task-3", "task-1", "task-0", "task-2"]
+    assert [result["rows"]["number"].item() for result in results] == [0, 1, 2, 3]
+
+
+def _one_row(context, number):
+    return {"rows": pd.DataFrame({"number": [number]})}

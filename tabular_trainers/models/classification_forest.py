@@ -108,4 +108,5 @@ RANDOM_FOREST = ModelSpec(
     scale=False,
     max_block_columns=MAX_BLOCK_COLUMNS,
     prepare=bin_columns,
+    cost=8.0,
 )

@@ -311,4 +311,5 @@ RSF = ModelSpec(
     scale=False,
     max_block_columns=MAX_BLOCK_COLUMNS,
     prepare=bin_columns,
+    cost=8.0,
 )

@@ -161,4 +161,5 @@ SKSURV_RSF = ModelSpec(
     scale=False,
     max_block_columns=MAX_BLOCK_COLUMNS,
     default=False,
+    cost=8.0,
 )

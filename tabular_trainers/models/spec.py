@@ -107,6 +107,8 @@ class ModelSpec:
         inner fold and shared by its trials.
     default : bool
         Whether a run that names no models takes it.
+    cost : float
+        Processor time of tuning and fitting on a wide table, about, beside the others.
     self_tuning : str or None
         What a model chooses for itself and how, for the methods paragraph.
     """
@@ -130,6 +132,7 @@ class ModelSpec:
     parts: Callable | None = None
     prepare: Callable | None = None
     default: bool = True
+    cost: float = 1.0
     self_tuning: str | None = None
 
 

@@ -1,9 +1,10 @@
 """From measured task times and sizes: how long a run, or a cohort of slides, takes on W workers.
 
-A stage hands its tasks to workers in their order, each to whoever is free first. Beside that stand
-what one process does alone (plan, measures, tables, report), the context of a stage, which travels
-to every worker in doubling rounds, the results, which come back through one wire, and the engine's
-own time for each task. Nothing overlaps but the tasks themselves: an estimate on the safe side.
+A stage hands its tasks to workers, the longest first, each to whoever is free first. Beside that
+stand what one process does alone (plan, measures, tables, report), the context of a stage, which
+travels to every worker in doubling rounds, the results, which come back through one wire, and the
+engine's own time for each task. Nothing overlaps but the tasks themselves: an estimate on the safe
+side.
 """
 
 import heapq

@@ -126,8 +126,8 @@ def _run_estimate(known):
     speed = 2 * dask["sent_bytes"] / dask["sent_seconds"]
     lines = [
         "### Estimate: the same run on more workers\n",
-        "From these times and sizes (national_estimate.py): tasks in their order to the first free "
-        "worker; beside them, without overlap, what one process does alone, contexts in doubling "
+        "From these times and sizes (national_estimate.py): the longest tasks first, to whoever "
+        "is free; beside them, without overlap, what one process does alone, contexts in doubling "
         f"rounds and results over 10 Gbit/s (assumed; {speed / 1e6:.0f} MB/s were measured from "
         f"process to process here, pickling included), and {dask['task_seconds'] * 1e3:.2f} ms of "
         f"the scheduler a task (measured: {dask['n_tasks']:,} empty tasks on Dask, two worker "

@@ -157,16 +157,16 @@ def watch(clock):
     last = [None]
 
     def watched(original):
-        def map_tasks(function, tasks, context, n_jobs=1, *rest, **options):
+        def map_tasks(function, given, context, n_jobs=1, *rest, **options):
             own = function.__module__.rpartition(".")[2]
             name = STAGES.get(f"{own}.{function.__name__}") or STAGES.get(function.__name__)
             name = name or function.__name__
             clock.end(after.get(last[0], "between stages"))
-            tasks, took = list(tasks), []
+            tasks, took = sorted(given, key=lambda task: -task.cost), []  # as they are done
             sent = len(pickle.dumps(context, protocol=5))
             clock.begin()
             called = timed(function, took) if n_jobs == 1 else function
-            results = original(called, tasks, context, n_jobs, *rest, **options)
+            results = original(called, given, context, n_jobs, *rest, **options)
             if took:
                 for each, task in zip(took, tasks, strict=True):
                     each["task"] = task.key
