@@ -158,10 +158,10 @@ def evaluate_plan(plan, n_jobs=1, n_resamples=500, store=None, progress=None):
         best = _selected_models(trials, plan.models)
         predictions = _add_selected(predictions, best)
         survival = _add_selected(survival, best)
-    return measure(plan, predictions, survival, trials, n_resamples)
+    return measure(plan, predictions, survival, trials, n_resamples, n_jobs)
 
 
-def measure(plan, predictions, survival, trials=None, n_resamples=500):
+def measure(plan, predictions, survival, trials=None, n_resamples=500, n_jobs=1):
     """Measure predictions of the test patients of a plan, whoever made them.
 
     Parameters
@@ -171,6 +171,8 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
         Tables of the data schemas; ``survival`` is None for classification.
     trials : DataFrame, optional
     n_resamples : int, default 500
+    n_jobs : int, default 1
+        Threads; does not change any result.
 
     Returns
     -------
@@ -187,7 +189,7 @@ def measure(plan, predictions, survival, trials=None, n_resamples=500):
         "seed": plan.seed,
         "landmark": analysis.endpoint.landmark,
     }
-    scored, headline = metrics.score(*given, **options)
+    scored, headline = metrics.score(*given, **options, n_jobs=n_jobs)
     return Evaluation(
         plan=plan,
         predictions=predictions,

@@ -40,7 +40,7 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
     store : path, optional
         Folder that keeps finished fits.
     progress : callable, optional
-        Called with a key after each fit.
+        Called with a key after each fit, and each block that is asked for the site.
 
     Returns
     -------
@@ -65,7 +65,10 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
     drawn = permutations(plan)
     chosen = tuned_parameters(evaluation.trials, plan.analysis.full, plan.models[0])
     shuffled = [Task(f"probe-permuted-{fold}", (fold, chosen[fold])) for fold in sorted(chosen)]
+    blocks = [Task(f"probe-site-from-{block}", (block,)) for block in _blocks_of_sites(plan)]
     results = map_tasks(_fit, tasks, plans, n_jobs, store, progress)
+    context = (plans.get("random"), evaluation.n_resamples)
+    of_blocks = map_tasks(_site_from_block, blocks, context, n_jobs, store, progress)
     permuted = map_tasks(_fit_permuted, shuffled, (plan, drawn), n_jobs, store, progress)
     predictions = {
         name: pd.concat(
@@ -86,6 +89,7 @@ def probe(evaluation, n_jobs=1, store=None, progress=None):
         rows = [_permuted_row(plan, drawn, [result["permuted"] for result in permuted])]
         if plan.analysis.site is not None:
             rows += _site_rows(evaluation, plans, predictions, model)
+            rows += [row for result in of_blocks for row in result["row"].to_dict("records")]
         if "cancer_type" in plans:
             rows += _cancer_type_rows(evaluation, plans, predictions, model)
     return pd.DataFrame(rows, columns=COLUMNS).astype({"flagged": "boolean"})
@@ -125,7 +129,7 @@ def count_fits(plan):
         n_sets = len(plan.analysis.feature_sets)
         known = _keeps_sites(plan) and next(iter(MODELS[plan.task])) in plan.models
         fits += 1 + n_sets + (0 if known else n_sets)
-    return n_folds * fits
+    return n_folds * fits + len(_blocks_of_sites(plan))
 
 
 def _one_column(plan, model, name, values, folds=None):
@@ -211,10 +215,21 @@ def _site_rows(evaluation, plans, predictions, model):
                 "0, the features carry the site into the risk.",
             )
         )  # fmt: skip
-    for block in dict.fromkeys(name.split(".", 1)[0] for name in plan.analysis.X.columns):
-        measured, note = site_auroc(plans["random"], block, evaluation.n_resamples)
-        rows.append(_row("site_from_block", block, "auroc", measured, 0.5, note))
     return rows
+
+
+def _blocks_of_sites(plan):
+    """Name the blocks that are asked for the site: all, where sites are known."""
+    if plan.analysis.site is None:
+        return ()
+    return tuple(dict.fromkeys(name.split(".", 1)[0] for name in plan.analysis.X.columns))
+
+
+def _site_from_block(context, block):
+    plan, n_resamples = context
+    measured, note = site_auroc(plan, block, n_resamples)
+    row = _row("site_from_block", block, "auroc", measured, 0.5, note)
+    return {"row": pd.DataFrame([row], columns=COLUMNS)}
 
 
 def _cancer_type_rows(evaluation, plans, predictions, model):

@@ -1,5 +1,7 @@
 """Score held-out predictions of every feature set and model, each measure with its interval."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 
@@ -19,6 +21,7 @@ from tabular_trainers.uncertainty import average
 
 HEADLINE = {"survival": "harrell_c", "classification": "auroc"}
 AT_LANDMARK = ("uno_c", "auc")  # these have no version for entry times
+_MOST_THREADS = 4  # each holds tables of the resamples
 _COLUMNS = (
     "feature_set", "model", "metric", "horizon", "repeat", "fold", "estimate", "standard_error",
     "lower", "upper", "method", "n", "n_events",
@@ -38,6 +41,7 @@ def score(
     n_resamples=500,
     seed=0,
     landmark=None,
+    n_jobs=1,
 ):
     """Compute all measures of every feature set and model with intervals.
 
@@ -66,6 +70,8 @@ def score(
     seed : int, default=0
     landmark : float, default=None
         In the unit of the endpoint, as the horizons: on the original clock.
+    n_jobs : int, default=1
+        Threads; does not change any result.
 
     Returns
     -------
@@ -84,9 +90,9 @@ def score(
     patients = pd.Index(patient_id).astype(str)
     setting = Setting(kind, y, patients, folds, site, horizons, n_resamples, seed, landmark)
     curves = {} if survival is None else by_model(survival, patients)
-    rows, headlines = [], {}
-    for key, risks in by_model(predictions, patients).items():
-        per_repeat, fold_rows = [], []
+
+    def of_model(item):
+        (key, risks), per_repeat, fold_rows = item, [], []
         for number in np.unique(risks["repeat"]):
             part = one_repeat(risks, number)
             repeat = setting.repeat(part["position"])
@@ -103,9 +109,17 @@ def score(
             name: average([one[name].overall for one in per_repeat]) for name in per_repeat[0]
         }
         measured = y[np.unique(risks["position"])]
-        rows += _overall_rows(key, overall, kind, measured, landmark) + fold_rows
-        headlines[key] = overall[HEADLINE[kind], None]
-    return _frame(rows), headlines
+        own = _overall_rows(key, overall, kind, measured, landmark) + fold_rows
+        return key, own, overall[HEADLINE[kind], None]
+
+    first, *others = by_model(predictions, patients).items()
+    found = [of_model(first)]  # alone: what all models share is then there
+    with ThreadPoolExecutor(
+        min(n_jobs, _MOST_THREADS)
+    ) as pool:  # the kernels run beside each other
+        found += pool.map(of_model, others)
+    rows = [row for _, own, _ in found for row in own]
+    return _frame(rows), {key: headline for key, _, headline in found}
 
 
 def headline(kind, y, patient_id, folds, predictions, site=None, n_resamples=500, seed=0):

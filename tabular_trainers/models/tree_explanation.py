@@ -73,15 +73,25 @@ def _path_dependent(forest, values, X, _):
     arrays = (forest.roots, forest.left, forest.right, forest.feature, forest.threshold)
     weight = np.asarray(forest.weight, dtype=np.float64)
     depth = int(forest.depth)
-    points, weights = np.polynomial.legendre.leggauss(max(1, -(-min(depth, p) // 2)))
-    points, weights = (points + 1) / 2, weights / 2 / len(forest.roots)
+    rules = _rules(min(depth, p)) / np.array([1.0, len(forest.roots)])[:, None, None]
     contributions = np.empty((n, p, values.shape[1]))
     for k in range(values.shape[1]):
         found = np.zeros(rows.shape)
         own = np.ascontiguousarray(values[:, k])
-        _add_shapley(rows, *arrays, forest.missing_left, weight, own, depth, points, weights, found)
+        _add_shapley(rows, *arrays, forest.missing_left, weight, own, depth, rules, found)
         contributions[:, :, k] = found[:, :n].T
     return base, contributions
+
+
+def _rules(most_columns):
+    """Give points and weights on 0 to 1 by their number, enough of them for so many columns."""
+    most = max(1, -(-most_columns // 2))
+    rules = np.zeros((2, most + 1, most))
+    for number in range(1, most + 1):
+        points, weights = np.polynomial.legendre.leggauss(number)
+        rules[0, number, :number] = (points + 1) / 2
+        rules[1, number, :number] = weights / 2
+    return rules
 
 
 def _factors(position, n_points, points, share, previous_share, table):
@@ -100,9 +110,9 @@ def _factors(position, n_points, points, share, previous_share, table):
             table[position, q, 6] = known / was_known
 
 
-def _descend(own, above, factors, going, before, repeats):
+def _descend(own, above, n_points, factors, going, before, repeats):
     """Multiply the products of the node above with what this one adds."""
-    for q in range(own.shape[0]):
+    for q in range(n_points):
         if repeats:
             never, lost, still = factors[q, 4], factors[q, 5], factors[q, 6]
             for s in range(_LANES):
@@ -115,11 +125,11 @@ def _descend(own, above, factors, going, before, repeats):
                 own[q, s] = above[q, s] * (known if going[s] > 0.5 else out)
 
 
-def _divided_sum(sums, factors, going, total):
+def _divided_sum(sums, n_points, factors, going, total):
     """Sum over the points what is below a node without the node's own column."""
     for s in range(_LANES):
         total[s] = 0.0
-    for q in range(sums.shape[0]):
+    for q in range(n_points):
         out, known = factors[q, 2], factors[q, 3]
         for s in range(_LANES):
             total[s] += sums[q, s] * (known if going[s] > 0.5 else out)
@@ -129,11 +139,13 @@ def _order(root, left, right, feature, weight, nodes, levels, previous, shares):
     """List a tree's nodes, each before what is below it, with what their path says of them.
 
     ``previous`` is the level at which the same column was last decided above a node, 0 for none.
+    Returns how many nodes there are, and how many columns the path with the most of them has.
     """
     path = np.zeros(len(nodes) + 1, dtype=np.int64)  # position of the node of each level
     waiting = np.empty(len(nodes) + 1, dtype=np.int64)
     level_of = np.empty(len(nodes) + 1, dtype=np.int64)
-    waiting[0], level_of[0], n_waiting, n = root, 0, 1, 0
+    columns = np.zeros(len(nodes) + 1, dtype=np.int64)  # on the path to the node of each level
+    waiting[0], level_of[0], n_waiting, n, most = root, 0, 1, 0, 0
     while n_waiting > 0:
         n_waiting -= 1
         node, level = waiting[n_waiting], level_of[n_waiting]
@@ -147,17 +159,19 @@ def _order(root, left, right, feature, weight, nodes, levels, previous, shares):
                     previous[n] = higher
                     shares[n] *= shares[path[higher]]
                     break
+            columns[level] = columns[level - 1] + (1 if previous[n] == 0 else 0)
+            most = max(most, columns[level])
         if left[node] != node:
             waiting[n_waiting], level_of[n_waiting] = right[node], level + 1
             waiting[n_waiting + 1], level_of[n_waiting + 1] = left[node], level + 1
             n_waiting += 2
         n += 1
-    return n
+    return n, most
 
 
 @compile_kernel(
     "void(float32[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], float32[::1],"
-    " boolean[::1], float64[::1], float64[::1], int64, float64[::1], float64[::1], float64[:,::1])",
+    " boolean[::1], float64[::1], float64[::1], int64, float64[:,:,::1], float64[:,::1])",
     fastmath={"reassoc", "contract"},
     helpers=(_factors, _descend, _divided_sum, _order),
 )
@@ -172,25 +186,28 @@ def _add_shapley(
     weight,
     value,
     depth,
-    points,
-    weights,
+    rules,
     found,
 ):
-    n_points = len(points)
+    most_points = rules.shape[2]
     largest = 0
     for tree in range(len(roots)):
         end = roots[tree + 1] if tree + 1 < len(roots) else len(left)
         largest = max(largest, end - roots[tree])
     nodes, levels = np.empty(largest, dtype=np.int64), np.empty(largest, dtype=np.int64)
     previous, shares = np.empty(largest, dtype=np.int64), np.empty(largest)
-    factors = np.empty((largest, n_points, 7))
+    factors = np.empty((largest, most_points, 7))
     path = np.zeros(depth + 1, dtype=np.int64)
-    products = np.ones((depth + 1, n_points, _LANES))
-    sums = np.zeros((depth + 1, n_points, _LANES))
+    products = np.ones((depth + 1, most_points, _LANES))
+    sums = np.zeros((depth + 1, most_points, _LANES))
     going = np.ones((depth + 1, _LANES))
     total, before = np.empty(_LANES), np.empty(_LANES)
     for tree in range(len(roots)):
-        n = _order(roots[tree], left, right, feature, weight, nodes, levels, previous, shares)
+        n, n_columns = _order(
+            roots[tree], left, right, feature, weight, nodes, levels, previous, shares
+        )
+        n_points = max(1, (n_columns + 1) // 2)
+        points, weights = rules[0, n_points], rules[1, n_points]
         for position in range(1, n):
             path[levels[position]] = position
             higher = previous[position]
@@ -203,13 +220,15 @@ def _add_shapley(
                 while open_level >= level:  # all below these nodes is summed up
                     done = path[open_level]
                     column = feature[nodes[path[open_level - 1]]]
-                    _divided_sum(sums[open_level], factors[done], going[open_level], total)
+                    _divided_sum(
+                        sums[open_level], n_points, factors[done], going[open_level], total
+                    )
                     for s in range(_LANES):
                         found[column, start + s] += (going[open_level, s] - shares[done]) * total[s]
                     higher = previous[done]
                     if higher > 0:
                         was = path[higher]
-                        _divided_sum(sums[open_level], factors[was], going[higher], total)
+                        _divided_sum(sums[open_level], n_points, factors[was], going[higher], total)
                         for s in range(_LANES):
                             found[column, start + s] -= (going[higher, s] - shares[was]) * total[s]
                     for q in range(n_points):
@@ -230,6 +249,7 @@ def _add_shapley(
                 _descend(
                     products[level],
                     products[level - 1],
+                    n_points,
                     factors[position],
                     going[level],
                     before,

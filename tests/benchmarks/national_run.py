@@ -23,6 +23,7 @@ STAGES = {  # of a function given to map_tasks
     "final_models._fit": "fitting on all patients",
     "probes._fit": "probing sites",
     "_fit_permuted": "probing permuted outcomes",
+    "_site_from_block": "asking blocks for the site",
 }
 BLOCKS = {"clinical": 0.01, "pathology": 0.5, "genomics": 0.49}  # share of the columns
 FEATURE_SETS = ("clinical", "pathology", "clinical+pathology+genomics")
@@ -77,7 +78,11 @@ def tell(done, total, what):
 
 
 class Memory(threading.Thread):
-    """Add up what this process and its workers hold; shared pages are counted once (PSS)."""
+    """Add up what this process and its workers hold.
+
+    What they map of the same files is counted once: as much of it as the process with the most has.
+    The exact share of each page (PSS) would cost the kernel a tenth of a core to find.
+    """
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -92,13 +97,15 @@ class Memory(threading.Thread):
     def look():
         import psutil
 
-        own, total = psutil.Process(), 0
+        own, total, mapped = psutil.Process(), 0, 0
         for process in (own, *own.children(recursive=True)):
             try:
-                total += process.memory_full_info().pss
+                memory = process.memory_info()
             except (psutil.Error, OSError):  # it has just ended
                 continue
-        return total / 1e9
+            total += memory.rss - memory.shared
+            mapped = max(mapped, memory.shared)
+        return (total + mapped) / 1e9
 
     def most(self, start, end):
         known = [size for at, size in self.looks if start <= at <= end]
