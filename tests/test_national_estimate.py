@@ -26,6 +26,9 @@ def test_a_run_is_what_one_process_does_and_its_stages():
     four = estimate.run_on(parts, 4, 0.5, network=10)
     # three rounds of 100 bytes (1, then 2, then 4 have it), and 30 bytes back
     assert four == {"tasks": 4, "alone": 3, "network": 33, "engine": 1.5, "bound": 7, "total": 41.5}
+    # of two workers that took 11 s the tasks can have kept one busy for 6
+    two = estimate.run_on(parts, 1, 0.0, network=10, measured_with=2)
+    assert two["alone"] == 2 + 11 - 6
 
 
 def test_slides():

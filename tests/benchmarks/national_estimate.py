@@ -35,18 +35,20 @@ def spread(seconds, workers):
     return max(free)
 
 
-def run_on(parts, workers, task_overhead, network=NETWORK):
+def run_on(parts, workers, task_overhead, network=NETWORK, measured_with=1):
     """Estimate a run on so many workers.
 
     Parameters
     ----------
     parts : list of dict
-        As national_run.py writes them with one worker.
+        As national_run.py writes them.
     workers : int
     task_overhead : float
         Seconds of the engine a task.
     network : float
         Bytes a second.
+    measured_with : int
+        Workers of that run.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def run_on(parts, workers, task_overhead, network=NETWORK):
         seconds = [task["seconds"] for task in tasks]
         results = sum(task["result_bytes"] for task in tasks)
         # storing results is the first process's work, whoever computes
-        found["alone"] += max(0.0, part["seconds"] - sum(seconds))
+        found["alone"] += max(0.0, part["seconds"] - spread(seconds, measured_with))
         found["tasks"] += spread(seconds, workers)
         found["bound"] += max(seconds)
         found["engine"] += len(tasks) * task_overhead

@@ -17,10 +17,16 @@ def text(known, folder):
     if not known.get("runs"):
         return ""
     parts = ["## A cohort of national size\n", _measured(known["runs"])]
-    one = known["runs"].get("1")
-    if one and "dask" in known:
-        parts += [_tasks(one), _sizes(one), _run_estimate(known), _slides(known, folder)]
+    timed = _timed(known["runs"])
+    if timed and "dask" in known:
+        parts += [_tasks(timed), _sizes(timed), _run_estimate(known, timed), _slides(known, folder)]
     return "\n".join(parts)
+
+
+def _timed(runs):
+    """Give the run of the fewest workers whose tasks were timed, or None."""
+    timed = [run for run in runs.values() if any(part.get("tasks") for part in run["parts"])]
+    return min(timed, key=lambda run: run["workers"], default=None)
 
 
 def batch_text(found):
@@ -84,7 +90,7 @@ def _measured(runs):
 
 def _tasks(run):
     lines = [
-        "Seconds of a task alone: median (longest).\n",
+        f"Seconds of a task, with {_workers(run['workers'])}: median (longest).\n",
         "| stage | feature set, model | tasks | seconds | result, MB |",
         "|---|---|---|---|---|",
     ]
@@ -121,8 +127,8 @@ def _sizes(run):
     )
 
 
-def _run_estimate(known):
-    parts, dask = known["runs"]["1"]["parts"], known["dask"]
+def _run_estimate(known, run):
+    parts, dask, n_workers = run["parts"], known["dask"], run["workers"]
     speed = 2 * dask["sent_bytes"] / dask["sent_seconds"]
     lines = [
         "### Estimate: the same run on more workers\n",
@@ -131,16 +137,20 @@ def _run_estimate(known):
         f"rounds and results over 10 Gbit/s (assumed; {speed / 1e6:.0f} MB/s were measured from "
         f"process to process here, pickling included), and {dask['task_seconds'] * 1e3:.2f} ms of "
         f"the scheduler a task (measured: {dask['n_tasks']:,} empty tasks on Dask, two worker "
-        "processes). All workers as fast as one here that has the machine for itself.\n",
+        "processes). Workers as fast as here with "
+        f"{_workers(n_workers)}.\n",
         "| workers | total s | tasks | one process alone | network | scheduler | least possible |",
         "|---|---|---|---|---|---|---|",
     ]
     found = {}
     for workers in WORKERS:
-        one = found[workers] = estimate.run_on(parts, workers, dask["task_seconds"])
+        one = found[workers] = estimate.run_on(
+            parts, workers, dask["task_seconds"], measured_with=n_workers
+        )
         cells = [one[name] for name in ("total", "tasks", "alone", "network", "engine", "bound")]
         lines.append(f"| {workers} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
-    if two := known["runs"].get("2"):
+    two = known["runs"].get("2")
+    if two and n_workers == 1:
         lines.append(
             f"\nWith 2 workers {two['wall_seconds']:.0f} s were measured, "
             f"{found[2]['total']:.0f} s estimated."

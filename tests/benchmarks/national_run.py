@@ -1,7 +1,7 @@
 """One run of a cohort of national size in this process, timed stage by stage.
 
-Called by national.py, in a process of its own for each number of workers. With one worker the tasks
-run here, so that each can be timed alone; sizes are those of the pickles that an engine would send.
+Called by national.py, in a process of its own for each number of workers. Each task is timed where
+it runs, beside the others; sizes are those of the pickles that an engine would send.
 POSIX only.
 
     python tests/benchmarks/national_run.py FOLDER --patients 17000 --workers 1
@@ -15,6 +15,8 @@ import resource
 import threading
 import time
 from pathlib import Path
+
+import pandas as pd
 
 MODULES = ("evaluation", "explanation", "final_models", "probes", "fold_clusters")
 STAGES = {  # of a function given to map_tasks
@@ -30,6 +32,7 @@ FEATURE_SETS = ("clinical", "pathology", "clinical+pathology+genomics")
 MODELS = ("cox", "rsf", "xgb")
 N_SITES, CENSORED, FOLDS = 12, 0.7, 5
 LOOK_SECONDS = 0.5
+MEASURED = "measured"  # table of a task that stands for itself
 
 
 def main():
@@ -169,15 +172,15 @@ def watch(clock):
             name = STAGES.get(f"{own}.{function.__name__}") or STAGES.get(function.__name__)
             name = name or function.__name__
             clock.end(after.get(last[0], "between stages"))
-            tasks, took = sorted(given, key=lambda task: -task.cost), []  # as they are done
             sent = len(pickle.dumps(context, protocol=5))
             clock.begin()
-            called = timed(function, took) if n_jobs == 1 else function
-            results = original(called, given, context, n_jobs, *rest, **options)
-            if took:
-                for each, task in zip(took, tasks, strict=True):
-                    each["task"] = task.key
-            clock.end(name, n_tasks=len(tasks), context_bytes=sent, tasks=took)
+            results = original(Timed(function), given, context, n_jobs, *rest, **options)
+            took = [
+                result.pop(MEASURED).iloc[0].to_dict() | {"task": task.key, "cost": task.cost}
+                for task, result in zip(given, results, strict=True)
+            ]
+            took.sort(key=lambda task: -task.pop("cost"))  # as they are started
+            clock.end(name, n_tasks=len(took), context_bytes=sent, tasks=took)
             last[0] = name
             return results
 
@@ -197,18 +200,19 @@ def watch(clock):
     runs._tables = watched_tables
 
 
-def timed(function, took):
-    """Time each call, and size up what it gives."""
+class Timed:
+    """Time each call, in whichever process it lands, and size up what it gives."""
 
-    def call(context, *arguments):
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, context, *arguments):
         wall, cpu = time.perf_counter(), time.process_time()
-        result = function(context, *arguments)
+        result = self.function(context, *arguments)
         seconds, cpu = time.perf_counter() - wall, time.process_time() - cpu
         size = len(pickle.dumps(result, protocol=5))
-        took.append({"seconds": seconds, "cpu": cpu, "result_bytes": size})
-        return result
-
-    return call
+        row = {"seconds": seconds, "cpu": cpu, "result_bytes": size}
+        return {**result, MEASURED: pd.DataFrame([row])}
 
 
 if __name__ == "__main__":
