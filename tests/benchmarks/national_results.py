@@ -44,7 +44,8 @@ def batch_text(found):
         f"{found['cpu_seconds'] / found['runs']:.2f} CPU s a run, all processes and their start "
         f"counted; the same runs one after the other in one warm process: "
         f"{found['run_cpu']:.2f} CPU s (median). A batch costs {found['overhead_cpu']:.2f} CPU s a "
-        f"run beyond the run (bar {found['bar']:g}: {met}). Memory of its first process: {memory} "
+        f"run beyond the run (bar {found['bar']:g}: {met}); runs of a cohort follow each other "
+        f"there, and it is read once for them. Memory of its first process: {memory} "
         "runs. Made by batch_overhead.py.\n"
     )
 
