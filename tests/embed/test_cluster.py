@@ -169,7 +169,7 @@ def test_slides_of_a_task_that_kills_workers_have_a_row(
         ({"encoder": object()}, "on a cluster each worker loads the encoder itself: give its name"),
         ({"device": "cuda:1"}, "--device cuda:1: on a cluster say auto, cpu or cuda"),
         ({"mpp": 0.25}, "mpp 0.25: stain-1 measures nuclei and textures"),
-        ({"encoder": "timm:none", "weights": "gone.pth", "device": "cpu"}, "has no .*gone.pth"),
+        ({"encoder": "timm:none", "weights": "gone.pth", "device": "cpu"}, "have no .*gone.pth"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(
