@@ -2,9 +2,9 @@
 
 17,000 patients x 2,000 features in three blocks, three feature sets x three models x five folds,
 default tuning, SHAP, final models, probes and report: once with each number of workers, each run in
-a process of its own after a tiny one has compiled the kernels. The run with one worker also times
-each task and sizes up what would travel. A real Dask scheduler with two worker processes then tells
-what a task and the sending of a context cost. national_estimate.py goes on from there.
+a process of its own after a tiny one has compiled the kernels. Each task is timed, and what would
+travel is sized up. A real Dask scheduler with two worker processes then tells what a task and the
+sending of a context cost. national_estimate.py goes on from the run of the fewest workers.
 
     python tests/benchmarks/national.py [--workers 1 2] [--patients 17000] [--only-dask]
 
