@@ -114,9 +114,7 @@ def score(
 
     first, *others = by_model(predictions, patients).items()
     found = [of_model(first)]  # alone: what all models share is then there
-    with ThreadPoolExecutor(
-        min(n_jobs, _MOST_THREADS)
-    ) as pool:  # the kernels run beside each other
+    with ThreadPoolExecutor(min(n_jobs, _MOST_THREADS)) as pool:  # kernels hold no lock
         found += pool.map(of_model, others)
     rows = [row for _, own, _ in found for row in own]
     return _frame(rows), {key: headline for key, _, headline in found}
