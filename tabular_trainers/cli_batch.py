@@ -96,9 +96,10 @@ def _dry_run(path, out, data, jobs, overwrite):
     if found := estimate_seconds(listed, todo.inputs, n_workers):
         seconds, timed, spent = found
         told += (
-            f" About {_duration(seconds)} on {count(n_workers, 'process', 'processes')}: a run of "
-            f"at most 200 patients of {timed.job.name}, with two folds and one trial, took "
-            f"{spent:.0f} s; time is taken to grow with patients, columns, folds and trials."
+            f" About {_duration(seconds)} on {count(n_workers, 'process', 'processes')} of this "
+            f"machine: a run of at most 200 patients of {timed.job.name}, with two folds and one "
+            f"trial, took {spent:.0f} s; time is taken to grow with patients, columns, folds and "
+            "trials."
         )
     if n_notebooks:
         told += f" {count(n_notebooks, 'notebook')} not counted."

@@ -224,12 +224,19 @@ def test_a_process_ends_with_the_one_that_started_it(slides, tmp_path):
 
 
 def at_work(started):
-    """Find what extracts slides, and what reads them, below the workers."""
-    found = []
-    for worker in started.workers:
+    """Find what extracts slides, and what reads them: {process: the worker of Dask above it}."""
+    found = {}
+    for nanny in started.workers:
         with contextlib.suppress(psutil.NoSuchProcess):
-            found += psutil.Process(worker.pid).children(recursive=True)
-    return [process for process in found if "_processes import serve" in command_of(process)]
+            for worker in psutil.Process(nanny.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    below = worker.children(recursive=True)
+                    found |= dict.fromkeys(filter(is_of_slides, below), worker)
+    return found
+
+
+def is_of_slides(process):
+    return "_processes import serve" in command_of(process)
 
 
 def command_of(process):
@@ -243,31 +250,40 @@ def command_of(process):
 def test_stops_and_deaths_leave_no_process_and_end_in_the_same_store(started, tmp_path):
     slides, out = tmp_path / "slides", tmp_path / "there"
     slides.mkdir()
-    for i in range(6):
-        write_slide(slides / f"S{i}.tiff", i, 1280, 800, (10, 1270, 20 * i, 790))
+    for i in range(12):  # more than are stored before the stop and the kill
+        write_slide(slides / f"S{i}.tiff", i, 1280, 800, (10, 1270, 10 * i, 790))
     command = [sys.executable, "-c", "from tabular_trainers.cli import main; main()", "embed"]
     command += ["slides", slides, "--out", out, "--workers", "1", "--cluster", started.name]
 
     def start():
         return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
 
+    def seen_at_work(n_stored):
+        """Wait until more slides are stored and a worker is at another: return what works there."""
+        seen = {}  # of one look: between two slides nothing is below a worker
+
+        def happened():
+            seen.clear()
+            seen.update(at_work(started))
+            return seen and len(list(out.glob("patch/*.parquet"))) > n_stored
+
+        until(happened)
+        return seen
+
     run = start()
-    until(lambda: list(out.glob("patch/*.parquet")))
-    left = at_work(started)
+    left = seen_at_work(0)
     run.send_signal(signal.SIGINT)
     _, notes = run.communicate(timeout=60)
     assert run.returncode == 130
     assert notes.splitlines()[-1] == (
         "Stopped. Run the same command again to go on: slides that are done are left alone."
     )
-    assert left
     assert psutil.wait_procs(left, timeout=30)[1] == []
     until(lambda: not at_work(started))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("patch/*.parquet")}
     run = start()
-    until(lambda: at_work(started) and len(list(out.glob("patch/*.parquet"))) > len(kept))
-    left = at_work(started)
-    left[0].parent().kill()  # the worker itself; its nanny starts another
+    left = seen_at_work(len(kept))
+    next(iter(left.values())).kill()  # its nanny starts another
     _, notes = run.communicate(timeout=300)
     assert run.returncode == 0, notes
     assert psutil.wait_procs(left, timeout=30)[1] == []
