@@ -117,9 +117,8 @@ def _hidden(counts):
 
 def _moments(known):
     """Mean and standard deviation; NaN where they would tell of fewer than 5 patients."""
-    ones = int((known == 1).sum())
-    is_binary = len(known) and set(np.unique(known)) <= {0.0, 1.0}
-    few = is_binary and 0 < min(ones, len(known) - ones) < FEWEST
+    ones, zeros = np.count_nonzero(known == 1), np.count_nonzero(known == 0)
+    few = ones + zeros == len(known) and 0 < min(ones, zeros) < FEWEST
     if len(known) < FEWEST or few:
         return np.nan, np.nan
     return float(known.mean()), float(known.std(ddof=1))
