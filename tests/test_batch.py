@@ -277,7 +277,7 @@ parameters = { n = [1, 2] }
 )
 
 
-KILLS = 6
+KILLS = 4
 
 
 def start(plan, out, jobs):
