@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -89,6 +90,18 @@ def pytest_configure(config):
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    config.option.loadscopereorder = False  # of xdist: the order is that of the function below
+
+
+def pytest_collection_modifyitems(items):
+    """Start files with tutorials first, then those with many tests.
+
+    Whole files go to a process. A tutorial takes minutes, and the other processes would wait for
+    one that starts last.
+    """
+    n_tests = Counter(item.path for item in items)
+    tutorials = {item.path for item in items if item.get_closest_marker("notebook")}
+    items.sort(key=lambda item: (item.path not in tutorials, -n_tests[item.path], item.path))
 
 
 def pytest_report_header(config):
